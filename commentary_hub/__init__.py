@@ -1,0 +1,1 @@
+"""Commentary Hub: learn, share and reuse commentaries on datasets."""

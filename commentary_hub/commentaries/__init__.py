@@ -1,0 +1,32 @@
+"""What is learned: one kind of commentary per file, each an ``nn.Module`` that changes a training step."""
+
+from commentary_hub.commentaries._base import (
+    Batch,
+    Blend,
+    Commentary,
+    Criterion,
+    Reduction,
+    Stage,
+    check_labels,
+    commented_loss,
+    compose,
+    cross_entropy,
+)
+from commentary_hub.commentaries._example_weights import ExampleWeights
+from commentary_hub.commentaries._registry import kind_class, register
+
+__all__ = [
+    "Batch",
+    "Blend",
+    "Commentary",
+    "Criterion",
+    "ExampleWeights",
+    "Reduction",
+    "Stage",
+    "check_labels",
+    "commented_loss",
+    "compose",
+    "cross_entropy",
+    "kind_class",
+    "register",
+]

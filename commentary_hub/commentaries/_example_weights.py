@@ -1,0 +1,68 @@
+"""A table of weights, one row per example of a dataset, optionally with stages over training."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, final
+
+import torch
+from torch import Tensor, nn
+
+from commentary_hub.commentaries._base import Batch, Commentary, Stage
+from commentary_hub.errors import ShapeError
+
+
+@final
+class ExampleWeights(Commentary):
+    """w(row, i) = sigmoid(logits[row, stage(i)]), in (0, 1).
+
+    ``logits`` is [rows, stages]. With S stages, stage(i) = min(⌊S · i/T⌋, S − 1): a curriculum whose steps have
+    equal length. Examples without a row get ``neutral``, the weight that leaves an unknown example as useful as the
+    table's average. One lookup and one sigmoid per example and step.
+
+    >>> weights = ExampleWeights(rows=3)
+    >>> batch = Batch(torch.zeros(2, 4), torch.tensor([0, 1]), rows=torch.tensor([2, -1]))
+    >>> weights(batch, progress=0.0).weights.tolist()
+    [0.5, 0.5]
+    """
+
+    kind: ClassVar[str] = "example_weights"
+    stage: ClassVar[Stage] = Stage.WEIGHT
+    row_tensors: ClassVar[tuple[str, ...]] = ("logits",)
+
+    def __init__(self, rows: int, *, stages: int = 1, neutral: float = 0.5, initial: float = 0.0) -> None:
+        super().__init__()
+        if rows < 0 or stages < 1:
+            raise ShapeError(f"a table needs rows >= 0 and stages >= 1, got {rows} and {stages}", tensor="logits")
+        self.neutral = float(neutral)
+        self.logits = nn.Parameter(torch.full((rows, stages), float(initial)))
+
+    def forward(self, batch: Batch, progress: Tensor | float) -> Batch:
+        """Multiply the batch's weights by the table's, ``neutral`` where ``batch.rows`` is -1."""
+        if batch.rows is None:
+            raise ShapeError(
+                "a table of example weights needs batch.rows: bind the commentary to the dataset first",
+                tensor="rows",
+            )
+        stages = self.logits.shape[1]
+        stage = min(int(float(progress) * stages), stages - 1)
+        known = batch.rows >= 0
+        weights = torch.sigmoid(self.logits[batch.rows.clamp_min(0), stage])
+        return batch.weighted(torch.where(known, weights, weights.new_tensor(self.neutral)))
+
+    def values(self) -> Tensor:
+        """All weights [rows, stages], detached."""
+        return torch.sigmoid(self.logits.detach())
+
+    def config(self) -> dict[str, Any]:
+        """Rows, stages and the neutral value."""
+        return {"rows": self.logits.shape[0], "stages": self.logits.shape[1], "neutral": self.neutral}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> ExampleWeights:
+        """Rebuild the table's frame."""
+        return cls(rows=int(config["rows"]), stages=int(config["stages"]), neutral=float(config["neutral"]))
+
+    @property
+    def value_range(self) -> tuple[float, float]:
+        """Weights lie in (0, 1)."""
+        return (0.0, 1.0)
