@@ -1,0 +1,41 @@
+"""Xet: content-addressed, deduplicated uploads and downloads, verified before anything becomes visible."""
+
+from ._hashing import chunk_hash, file_hash, from_text, range_hash, to_text, xorb_hash
+from ._memory import MemoryIndex, MemoryXorbs
+from ._routes import build_router
+from ._service import Index, Part, Plan, Unknown, XetService, XorbBytes
+from ._shard import Segment, Shard, ShardFile, ShardXorb, parse_shard, write_shard
+from ._tokens import GrantRefused, Scope, Signer
+from ._xorb import Chunk, XetRefused, Xorb, unpack_chunks, verify_xorb
+
+__all__ = [
+    "Chunk",
+    "GrantRefused",
+    "Index",
+    "MemoryIndex",
+    "MemoryXorbs",
+    "Part",
+    "Plan",
+    "Scope",
+    "Segment",
+    "Shard",
+    "ShardFile",
+    "ShardXorb",
+    "Signer",
+    "Unknown",
+    "XetRefused",
+    "XetService",
+    "Xorb",
+    "XorbBytes",
+    "build_router",
+    "chunk_hash",
+    "file_hash",
+    "from_text",
+    "parse_shard",
+    "range_hash",
+    "to_text",
+    "unpack_chunks",
+    "verify_xorb",
+    "write_shard",
+    "xorb_hash",
+]

@@ -1,0 +1,88 @@
+"""Xet storage without a database: xorbs in a folder or in memory, tables in memory. For tests and one-process trials."""
+
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+
+from ._shard import ShardFile
+from ._xorb import Xorb
+
+
+class MemoryXorbs:
+    """Xorb bytes in a dictionary."""
+
+    def __init__(self) -> None:
+        self.data: dict[bytes, bytes] = {}
+
+    def put(self, xorb: bytes, data: bytes | memoryview) -> None:
+        """Keep a xorb."""
+        self.data[xorb] = bytes(data)
+
+    def get_range(self, xorb: bytes, start: int, end: int) -> bytes:
+        """Return bytes [start, end)."""
+        return self.data[xorb][start:end]
+
+
+class MemoryIndex:
+    """The tables, under one lock."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._xorbs: dict[bytes, Xorb] = {}
+        self._chunks: dict[bytes, list[bytes]] = defaultdict(list)
+        self._leases: dict[bytes, dict[str, int]] = defaultdict(dict)
+        self._files: dict[tuple[str, bytes], ShardFile] = {}
+
+    def add_xorb(self, xorb: Xorb) -> bool:
+        """Index a xorb and its chunks."""
+        with self._lock:
+            if xorb.hash in self._xorbs:
+                return False
+            self._xorbs[xorb.hash] = xorb
+            for chunk in {chunk.hash for chunk in xorb.chunks}:
+                self._chunks[chunk].append(xorb.hash)
+            return True
+
+    def xorb(self, xorb: bytes) -> Xorb | None:
+        """Return a xorb's table."""
+        return self._xorbs.get(xorb)
+
+    def lease(self, xorb: bytes, repo: str, until: int) -> None:
+        """Hold a xorb for a repository for a while."""
+        with self._lock:
+            self._leases[xorb][repo] = max(until, self._leases[xorb].get(repo, 0))
+
+    def holders(self, xorb: bytes) -> set[str]:
+        """Return the repositories that hold a xorb."""
+        now = time.time()
+        with self._lock:
+            held = {repo for repo, until in self._leases.get(xorb, {}).items() if until > now}
+            using = {repo for (repo, _), file in self._files.items() if any(s.xorb == xorb for s in file.segments)}
+            return held | using
+
+    def xorbs_with(self, chunk: bytes, limit: int) -> Sequence[bytes]:
+        """Return xorbs that contain a chunk."""
+        with self._lock:
+            return tuple(self._chunks.get(chunk, ())[:limit])
+
+    def neighbours(self, xorb: bytes, repo: str, limit: int) -> Sequence[bytes]:
+        """Return xorbs of the repository's files that use this one."""
+        with self._lock:
+            files = [f for (owner, _), f in self._files.items() if owner == repo]
+            near = {s.xorb for f in files if any(t.xorb == xorb for t in f.segments) for s in f.segments}
+            return tuple(near)[:limit]
+
+    def add_file(self, repo: str, file: ShardFile) -> bool:
+        """Register a file for a repository."""
+        with self._lock:
+            return self._files.setdefault((repo, file.hash), file) is file
+
+    def file(self, repo: str, digest: bytes) -> ShardFile | None:
+        """Return a file of a repository."""
+        return self._files.get((repo, digest))
+
+    def by_sha256(self, repo: str, sha256: bytes) -> ShardFile | None:
+        """Return a file of a repository by its SHA-256."""
+        with self._lock:
+            return next((f for (r, _), f in self._files.items() if r == repo and f.sha256 == sha256), None)

@@ -1,0 +1,151 @@
+"""The Xet protocol over HTTP: parse, call the service, render."""
+
+import time
+from collections.abc import Callable
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, HTTPException, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import JSONResponse
+
+from ._hashing import from_text
+from ._service import MAX_BODY_BYTES, Unknown, XetService
+from ._tokens import GrantRefused, Scope
+from ._xorb import XetRefused
+
+TOKEN_S = 3600
+
+# (request, repository type, repository id, "read" or "write") → user and canonical repository key. It raises the
+# same not-found reply for a repository that is missing and for one that the caller may not read.
+Authorise = Callable[[Request, str, str, str], tuple[str, str]]
+
+
+def build_router(service: XetService, authorise: Authorise) -> APIRouter:
+    """Return the routes of token exchange, chunk lookup, uploads and reconstruction."""
+    router = APIRouter()
+    _add_tokens(router, service, authorise)
+    _add_uploads(router, service)
+    _add_reading(router, service)
+    return router
+
+
+def _add_tokens(router: APIRouter, service: XetService, authorise: Authorise) -> None:
+    @router.get("/api/{kind}s/{repo:path}/xet-{permission}-token/{revision:path}")
+    def token(request: Request, kind: str, repo: str, permission: str, revision: str) -> Response:  # noqa: ARG001 - one token serves every revision
+        if kind not in ("model", "dataset") or permission not in ("read", "write"):
+            raise HTTPException(404)
+        user, key = authorise(request, kind, repo, permission)
+        expires = int(time.time()) + TOKEN_S
+        access = service.signer.grant(Scope(user, key, permission, expires))
+        cas = str(request.base_url).rstrip("/")
+        headers = {"X-Xet-Cas-Url": cas, "X-Xet-Access-Token": access, "X-Xet-Token-Expiration": str(expires)}
+        return JSONResponse({"casUrl": cas, "accessToken": access, "exp": expires}, headers=headers)
+
+
+def _add_uploads(router: APIRouter, service: XetService) -> None:
+    scoped = _scoped(service)
+
+    @router.get("/v1/chunks/default/{digest}")
+    def chunk(digest: str, scope: Annotated[Scope, Depends(scoped)]) -> Response:
+        try:
+            return Response(service.known_chunk(scope, _hash(digest)), media_type="application/octet-stream")
+        except Unknown as error:
+            raise HTTPException(404) from error
+
+    @router.post("/v1/xorbs/default/{digest}")
+    async def xorb(digest: str, request: Request, scope: Annotated[Scope, Depends(scoped)]) -> dict[str, bool]:
+        _must_write(scope)
+        data = await _body(request)
+        return {"was_inserted": await _checked(service.accept_xorb, scope, _hash(digest), data)}
+
+    @router.post("/v1/shards")
+    async def shard(request: Request, scope: Annotated[Scope, Depends(scoped)]) -> dict[str, int]:
+        _must_write(scope)
+        data = await _body(request)
+        return {"result": int(await _checked(service.accept_shard, scope, data))}
+
+
+def _add_reading(router: APIRouter, service: XetService) -> None:
+    scoped = _scoped(service)
+
+    @router.get("/v1/reconstructions/{digest}")
+    def reconstruct(digest: str, request: Request, scope: Annotated[Scope, Depends(scoped)]) -> dict[str, object]:
+        start, end = _range(request.headers.get("range"))
+        base = str(request.base_url).rstrip("/")
+        try:
+            return service.reconstruction(scope, _hash(digest), lambda token: f"{base}/v1/xorb-bytes/{token}", start, end)
+        except Unknown as error:
+            raise HTTPException(404) from error
+        except IndexError as error:
+            raise HTTPException(416, str(error)) from error
+
+    @router.get("/v1/xorb-bytes/{token}")
+    def xorb_bytes(token: str, request: Request) -> Response:
+        try:
+            name, first, last, expires = service.signer.open("xorb", token)
+        except GrantRefused as error:
+            raise HTTPException(403, str(error)) from error
+        if int(expires) <= time.time():
+            raise HTTPException(403, "the link has expired")
+        start, end = _range(request.headers.get("range"))
+        low, high = max(start, int(first)), min(end or int(last), int(last))
+        if low >= high:
+            raise HTTPException(416)
+        return Response(
+            service.linked(from_text(str(name)), low, high),
+            206,
+            {"Content-Range": f"bytes {low}-{high - 1}/*"},
+            "application/octet-stream",
+        )
+
+
+def _scoped(service: XetService) -> Callable[[Request], Scope]:
+    def scope(request: Request) -> Scope:
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() != "bearer":
+            raise HTTPException(401)
+        try:
+            return service.signer.scope(token)
+        except GrantRefused as error:
+            raise HTTPException(401, str(error)) from error
+
+    return scope
+
+
+def _must_write(scope: Scope) -> None:
+    if not scope.writes:
+        raise HTTPException(403, "this token reads only")
+
+
+def _hash(text: str) -> bytes:
+    try:
+        return from_text(text)
+    except ValueError as error:
+        raise HTTPException(400, str(error)) from error
+
+
+async def _checked(call: Callable[..., bool], *args: object) -> bool:
+    try:
+        return await run_in_threadpool(call, *args)
+    except XetRefused as error:
+        raise HTTPException(400, str(error)) from error
+
+
+async def _body(request: Request) -> bytes:
+    data = bytearray()
+    async for piece in request.stream():
+        data += piece
+        if len(data) > MAX_BODY_BYTES:
+            raise HTTPException(413, f"at most {MAX_BODY_BYTES} bytes")
+    return bytes(data)
+
+
+def _range(header: str | None) -> tuple[int, int | None]:
+    """Read ``bytes=a-b`` as [a, b + 1); other forms are not part of this protocol."""
+    if header is None:
+        return 0, None
+    unit, _, span = header.partition("=")
+    first, _, last = span.partition("-")
+    if unit != "bytes" or not first.isdecimal() or not (last.isdecimal() or last == "") or len(span) > 40:
+        raise HTTPException(416)
+    return int(first), int(last) + 1 if last else None

@@ -1,0 +1,246 @@
+"""The content-addressed store behind Xet: accept, know, rebuild. Knows no web framework and no database.
+
+Visibility: a xorb's table is indexed after its bytes are verified and stored; a file after its shard is verified.
+A repository "holds" a xorb from its upload (as a lease, which the collector respects) or from a file that uses it.
+"""
+
+import hashlib
+import secrets
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from ._hashing import file_hash, range_hash, to_text
+from ._shard import MAX_SHARD_BYTES, Segment, Shard, ShardFile, parse_shard, write_shard
+from ._tokens import Scope, Signer
+from ._xorb import MAX_SERIALISED_BYTES, XetRefused, Xorb, unpack_chunks, verify_xorb
+
+LEASE_S = 24 * 3600
+LINK_S = 3600
+_ANSWER_XORBS = 64
+_READ_BYTES = 8 * 2**20
+
+
+class Unknown(LookupError):
+    """Not here, or not for this reader: the two look the same."""
+
+
+class XorbBytes(Protocol):
+    """Where xorbs lie. ``put`` is durable and atomic when it returns, and writing the same xorb twice is harmless."""
+
+    def put(self, xorb: bytes, data: bytes | memoryview) -> None: ...
+    def get_range(self, xorb: bytes, start: int, end: int) -> bytes: ...
+
+
+class Index(Protocol):
+    """What is known about xorbs and files. Every write is one transaction, and repeating it changes nothing."""
+
+    def add_xorb(self, xorb: Xorb) -> bool: ...  # False where it was known
+    def xorb(self, xorb: bytes) -> Xorb | None: ...  # None also once it is being collected
+    def lease(self, xorb: bytes, repo: str, until: int) -> None: ...
+    def holders(self, xorb: bytes) -> set[str]: ...  # repositories with a live lease or a file on it
+    def xorbs_with(self, chunk: bytes, limit: int) -> Sequence[bytes]: ...
+    def neighbours(self, xorb: bytes, repo: str, limit: int) -> Sequence[bytes]: ...  # share one of repo's files
+    def add_file(self, repo: str, file: ShardFile) -> bool: ...  # also holds its xorbs for repo; False where known
+    def file(self, repo: str, digest: bytes) -> ShardFile | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Chunks [start, end) of a xorb, stored in bytes [first, last)."""
+
+    xorb: bytes
+    start: int
+    end: int
+    length: int
+    first: int
+    last: int
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How to rebuild a byte range: skip ``skip`` bytes of the first part, keep ``length`` in all."""
+
+    parts: tuple[Part, ...]
+    skip: int
+    length: int
+
+
+class XetService:
+    """Verifies what is uploaded and answers what may be known.
+
+    Args:
+        objects: the xorbs' bytes.
+        index: the tables.
+        signer: for links to xorb bytes.
+        may_read: (user, repo) → whether the user may read that repository *now*.
+    """
+
+    def __init__(
+        self, objects: XorbBytes, index: Index, signer: Signer, may_read: Callable[[str, str], bool]
+    ) -> None:
+        self.signer = signer
+        self._objects, self._index, self._may_read = objects, index, may_read
+
+    def accept_xorb(self, scope: Scope, digest: bytes, data: bytes | memoryview) -> bool:
+        """Verify, store durably, index and lease a xorb; return whether it was new to this *repository*.
+
+        The answer says nothing about other repositories: the bytes are read and stored the same way.
+        """
+        held = scope.repo in self._index.holders(digest)
+        xorb = verify_xorb(data, digest)
+        # The table must describe the bytes that lie in the store: the first upload's packing wins over later ones.
+        if self._index.xorb(digest) is None:
+            self._objects.put(digest, memoryview(data)[: xorb.size_bytes])
+            self._index.add_xorb(xorb)
+        self._index.lease(digest, scope.repo, int(time.time()) + LEASE_S)
+        return not held
+
+    def accept_shard(self, scope: Scope, data: bytes) -> bool:
+        """Verify every claim of a shard, then register its files; return whether one of them was new.
+
+        Raises:
+            XetRefused: a xorb is gone, unknown or not readable; a hash, length, proof or SHA-256 is wrong.
+        """
+        shard = parse_shard(data)
+        self._check_xorbs(scope, shard)
+        checked = [self._check_file(scope, file) for file in shard.files]
+        new = False
+        for file in checked:
+            for segment in file.segments:
+                self._index.lease(segment.xorb, scope.repo, int(time.time()) + LEASE_S)
+            new |= self._index.add_file(scope.repo, file)
+        return new
+
+    def known_chunk(self, scope: Scope, chunk: bytes) -> bytes:
+        """A shard that describes the xorbs around a chunk, of those that the user may read; else ``Unknown``."""
+        found: dict[bytes, Xorb] = {}
+        for digest in self._index.xorbs_with(chunk, _ANSWER_XORBS):
+            for near in (digest, *self._index.neighbours(digest, scope.repo, _ANSWER_XORBS)):
+                if len(found) < _ANSWER_XORBS and near not in found and (xorb := self._usable(scope, near)):
+                    found[near] = xorb
+        if not found:
+            raise Unknown("no such chunk")
+        return write_shard(list(found.values()), secrets.token_bytes(32), LEASE_S // 2)
+
+    def plan(self, scope: Scope, digest: bytes, start: int = 0, end: int | None = None) -> Plan:
+        """Which chunks hold bytes [start, end) of a file of this repository."""
+        file = self._index.file(scope.repo, digest)
+        if file is None:
+            raise Unknown("no such file")
+        size = sum(segment.length for segment in file.segments)
+        end = size if end is None else min(end, size)
+        if not 0 <= start < max(end, 1):
+            raise IndexError(f"the file has {size} bytes")
+        return self._cut(file.segments, start, end)
+
+    def read(self, scope: Scope, digest: bytes, start: int = 0, end: int | None = None) -> Iterator[memoryview]:
+        """Yield bytes [start, end) of a file; memory stays below one read of about 8 MiB."""
+        plan = self.plan(scope, digest, start, end)
+        return self._stream(plan)
+
+    def reconstruction(
+        self, scope: Scope, digest: bytes, link: Callable[[str], str], start: int = 0, end: int | None = None
+    ) -> dict[str, object]:
+        """The read API's answer (version 1); ``link`` turns a signed token into the URL of a xorb's bytes."""
+        plan = self.plan(scope, digest, start, end)
+        terms, fetch = [], dict[str, list[dict[str, object]]]()
+        for part in plan.parts:
+            name, span = to_text(part.xorb), {"start": part.start, "end": part.end}
+            terms.append({"hash": name, "unpacked_length": part.length, "range": span})
+            expires = min(int(time.time()) + LINK_S, scope.expires)
+            url = link(self.signer.sign("xorb", name, part.first, part.last, expires))
+            entry = {"range": span, "url": url, "url_range": {"start": part.first, "end": part.last - 1}}
+            fetch.setdefault(name, []).append(entry)
+        return {"offset_into_first_range": plan.skip, "terms": terms, "fetch_info": fetch}
+
+    def linked(self, xorb: bytes, first: int, last: int) -> bytes:
+        """The stored bytes [first, last) that a verified link names."""
+        return self._objects.get_range(xorb, first, last)
+
+    def _usable(self, scope: Scope, digest: bytes) -> Xorb | None:
+        holders = self._index.holders(digest)
+        if scope.repo in holders or any(self._may_read(scope.user, repo) for repo in holders):
+            return self._index.xorb(digest)
+        return None
+
+    def _demand(self, scope: Scope, digest: bytes) -> Xorb:
+        xorb = self._usable(scope, digest)
+        if xorb is None:
+            raise XetRefused(f"xorb {to_text(digest)} is not stored here: upload it, then send the shard again")
+        return xorb
+
+    def _check_xorbs(self, scope: Scope, shard: Shard) -> None:
+        for claim in shard.xorbs:
+            stored = self._demand(scope, claim.hash)
+            if claim.chunks != tuple((chunk.hash, chunk.length) for chunk in stored.chunks):
+                raise XetRefused(f"the shard describes xorb {to_text(claim.hash)} wrongly")
+
+    def _check_file(self, scope: Scope, file: ShardFile) -> ShardFile:
+        chunks: list[tuple[bytes, int]] = []
+        for segment in file.segments:
+            xorb = self._demand(scope, segment.xorb)
+            if not 0 <= segment.start < segment.end <= len(xorb.chunks):
+                raise XetRefused(f"xorb {to_text(segment.xorb)} has no chunks {segment.start} to {segment.end}")
+            part = [(chunk.hash, chunk.length) for chunk in xorb.chunks[segment.start : segment.end]]
+            if sum(length for _, length in part) != segment.length:
+                raise XetRefused(f"a segment of file {to_text(file.hash)} claims a wrong length")
+            if segment.proof is None or segment.proof != range_hash(digest for digest, _ in part):
+                raise XetRefused(f"a segment of file {to_text(file.hash)} has no valid verification hash")
+            chunks += part
+        if file_hash(chunks) != file.hash:
+            raise XetRefused(f"the segments do not make file {to_text(file.hash)}")
+        size = sum(length for _, length in chunks)
+        digest = hashlib.sha256()
+        for piece in self._stream(self._cut(file.segments, 0, size)):
+            digest.update(piece)
+        if file.sha256 is not None and digest.digest() != file.sha256:
+            raise XetRefused(f"file {to_text(file.hash)} has another SHA-256 than the shard says")
+        return ShardFile(file.hash, file.segments, digest.digest())
+
+    def _cut(self, segments: Sequence[Segment], start: int, end: int) -> Plan:
+        parts, at, skip = [], 0, 0
+        for segment in segments:
+            if at + segment.length <= start or at >= end:
+                at += segment.length
+                continue
+            xorb = self._index.xorb(segment.xorb)
+            if xorb is None:
+                raise Unknown(f"xorb {to_text(segment.xorb)} is gone")
+            low, high, kept = segment.start, segment.start, 0
+            for number in range(segment.start, segment.end):
+                size = xorb.chunks[number].length
+                if at + size <= start:
+                    low = high = number + 1
+                elif at < end:
+                    skip = start - at if not parts and not kept else skip
+                    high, kept = number + 1, kept + size
+                at += size
+            parts.append(Part(segment.xorb, low, high, kept, *xorb.span(low, high)))
+        return Plan(tuple(parts), skip, end - start)
+
+    def _stream(self, plan: Plan) -> Iterator[memoryview]:
+        skip, left = plan.skip, plan.length
+        for part in plan.parts:
+            for content in self._unpacked(part):
+                piece = memoryview(content)[skip : skip + left]
+                skip, left = 0, left - len(piece)
+                yield piece
+
+    def _unpacked(self, part: Part) -> Iterator[bytes | memoryview]:
+        xorb = self._index.xorb(part.xorb)
+        if xorb is None:
+            raise Unknown(f"xorb {to_text(part.xorb)} is gone")
+        low = part.start
+        while low < part.end:
+            high = low + 1
+            first, last = xorb.span(low, high)
+            while high < part.end and xorb.span(low, high + 1)[1] - first <= _READ_BYTES:
+                high += 1
+                last = xorb.span(low, high)[1]
+            yield from unpack_chunks(self._objects.get_range(part.xorb, first, last))
+            low = high
+
+
+MAX_BODY_BYTES = max(MAX_SERIALISED_BYTES, MAX_SHARD_BYTES)
