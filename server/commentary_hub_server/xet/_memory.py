@@ -1,4 +1,4 @@
-"""Xet storage without a database: xorbs in a folder or in memory, tables in memory. For tests and one-process trials."""
+"""Xet storage without a database: everything in memory, for tests and one-process trials."""
 
 import threading
 import time
@@ -15,9 +15,14 @@ class MemoryXorbs:
     def __init__(self) -> None:
         self.data: dict[bytes, bytes] = {}
 
-    def put(self, xorb: bytes, data: bytes | memoryview) -> None:
-        """Keep a xorb."""
-        self.data[xorb] = bytes(data)
+    def put(self, xorb: bytes, data: bytes | memoryview) -> bool:
+        """Keep a xorb unless there is one; return whether it was kept."""
+        copy = bytes(data)
+        return self.data.setdefault(xorb, copy) is copy
+
+    def get(self, xorb: bytes) -> bytes:
+        """Return a whole xorb."""
+        return self.data[xorb]
 
     def get_range(self, xorb: bytes, start: int, end: int) -> bytes:
         """Return bytes [start, end)."""

@@ -73,7 +73,9 @@ def _add_reading(router: APIRouter, service: XetService) -> None:
         start, end = _range(request.headers.get("range"))
         base = str(request.base_url).rstrip("/")
         try:
-            return service.reconstruction(scope, _hash(digest), lambda token: f"{base}/v1/xorb-bytes/{token}", start, end)
+            return service.reconstruction(
+                scope, _hash(digest), lambda token: f"{base}/v1/xorb-bytes/{token}", start, end
+            )
         except Unknown as error:
             raise HTTPException(404) from error
         except IndexError as error:

@@ -27,9 +27,14 @@ class Unknown(LookupError):
 
 
 class XorbBytes(Protocol):
-    """Where xorbs lie. ``put`` is durable and atomic when it returns, and writing the same xorb twice is harmless."""
+    """Where xorbs lie.
 
-    def put(self, xorb: bytes, data: bytes | memoryview) -> None: ...
+    ``put`` is atomic and durable when it returns, and never replaces: it returns False and keeps what is there,
+    because one hash has many packings and the indexed table must describe the stored one.
+    """
+
+    def put(self, xorb: bytes, data: bytes | memoryview) -> bool: ...
+    def get(self, xorb: bytes) -> bytes: ...
     def get_range(self, xorb: bytes, start: int, end: int) -> bytes: ...
 
 
@@ -77,9 +82,7 @@ class XetService:
         may_read: (user, repo) → whether the user may read that repository *now*.
     """
 
-    def __init__(
-        self, objects: XorbBytes, index: Index, signer: Signer, may_read: Callable[[str, str], bool]
-    ) -> None:
+    def __init__(self, objects: XorbBytes, index: Index, signer: Signer, may_read: Callable[[str, str], bool]) -> None:
         self.signer = signer
         self._objects, self._index, self._may_read = objects, index, may_read
 
@@ -90,9 +93,10 @@ class XetService:
         """
         held = scope.repo in self._index.holders(digest)
         xorb = verify_xorb(data, digest)
-        # The table must describe the bytes that lie in the store: the first upload's packing wins over later ones.
         if self._index.xorb(digest) is None:
-            self._objects.put(digest, memoryview(data)[: xorb.size_bytes])
+            if not self._objects.put(digest, memoryview(data)[: xorb.size_bytes]):
+                # Another upload was first, perhaps with other compression, or died before it could index.
+                xorb = verify_xorb(self._objects.get(digest), digest)
             self._index.add_xorb(xorb)
         self._index.lease(digest, scope.repo, int(time.time()) + LEASE_S)
         return not held
@@ -108,8 +112,6 @@ class XetService:
         checked = [self._check_file(scope, file) for file in shard.files]
         new = False
         for file in checked:
-            for segment in file.segments:
-                self._index.lease(segment.xorb, scope.repo, int(time.time()) + LEASE_S)
             new |= self._index.add_file(scope.repo, file)
         return new
 
@@ -151,7 +153,11 @@ class XetService:
             terms.append({"hash": name, "unpacked_length": part.length, "range": span})
             expires = min(int(time.time()) + LINK_S, scope.expires)
             url = link(self.signer.sign("xorb", name, part.first, part.last, expires))
-            entry = {"range": span, "url": url, "url_range": {"start": part.first, "end": part.last - 1}}
+            entry: dict[str, object] = {
+                "range": span,
+                "url": url,
+                "url_range": {"start": part.first, "end": part.last - 1},
+            }
             fetch.setdefault(name, []).append(entry)
         return {"offset_into_first_range": plan.skip, "terms": terms, "fetch_info": fetch}
 
@@ -167,6 +173,10 @@ class XetService:
 
     def _demand(self, scope: Scope, digest: bytes) -> Xorb:
         xorb = self._usable(scope, digest)
+        if xorb is not None:
+            # Lease, then look again: a collector that ran in between is seen, and a later one respects the lease.
+            self._index.lease(digest, scope.repo, int(time.time()) + LEASE_S)
+            xorb = self._index.xorb(digest)
         if xorb is None:
             raise XetRefused(f"xorb {to_text(digest)} is not stored here: upload it, then send the shard again")
         return xorb
@@ -200,7 +210,8 @@ class XetService:
         return ShardFile(file.hash, file.segments, digest.digest())
 
     def _cut(self, segments: Sequence[Segment], start: int, end: int) -> Plan:
-        parts, at, skip = [], 0, 0
+        parts: list[Part] = []
+        at = skip = 0
         for segment in segments:
             if at + segment.length <= start or at >= end:
                 at += segment.length

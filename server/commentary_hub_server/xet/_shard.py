@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ._hashing import HASH_BYTES, keyed
-from ._xorb import MAX_CHUNKS, Xorb, XetRefused
+from ._xorb import MAX_CHUNKS, XetRefused, Xorb
 
 MAX_SHARD_BYTES = 64 * 2**20
 _TAG = b"HFRepoMetaData\0" + bytes((85, 105, 103, 69, 106, 123, 129, 87, 131, 165, 189, 217, 92, 205, 209, 74, 169))

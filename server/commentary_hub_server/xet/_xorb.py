@@ -61,7 +61,8 @@ def verify_xorb(data: bytes | memoryview, expected: bytes) -> Xorb:
     """
     if len(data) > MAX_SERIALISED_BYTES:
         raise XetRefused(f"a xorb has at most {MAX_SERIALISED_BYTES} serialised bytes, got {len(data)}")
-    view, chunks, total = memoryview(data), [], 0
+    view, total = memoryview(data), 0
+    chunks: list[Chunk] = []
     for offset, stored, scheme, length in _headers(view):
         total += length
         if len(chunks) >= MAX_CHUNKS or total > MAX_XORB_BYTES:

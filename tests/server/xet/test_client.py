@@ -5,6 +5,7 @@ import json
 import os
 import secrets
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -14,10 +15,15 @@ from pathlib import Path
 
 import pytest
 import uvicorn
-from commentary_hub_server.xet import MemoryIndex, MemoryXorbs, Scope, Signer, XetService, build_router, to_text
 from fastapi import FastAPI, Request, Response
 
-UPLOAD = "import sys; from huggingface_hub import HfApi; HfApi().upload_file(path_or_fileobj=sys.argv[1], path_in_repo='a.bin', repo_id='me/m')"
+from commentary_hub_server.xet import MemoryIndex, MemoryXorbs, Scope, Signer, XetService, build_router, to_text
+
+UPLOAD = """
+import sys
+from huggingface_hub import HfApi
+HfApi().upload_file(path_or_fileobj=sys.argv[1], path_in_repo="a.bin", repo_id="me/m")
+"""
 DOWNLOAD = "from huggingface_hub import hf_hub_download; print(hf_hub_download('me/m', 'a.bin'))"
 
 
@@ -80,7 +86,9 @@ def hub() -> Iterator[tuple[Hub, str]]:
 
 def client(url: str, home: Path, code: str, *args: str) -> str:
     env = {"PATH": os.environ["PATH"], "HOME": str(home), "HF_ENDPOINT": url, "HF_TOKEN": "hf_test"}
-    done = subprocess.run([sys.executable, "-c", code, *args], env=env, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-c", code, *args], env=env, capture_output=True, text=True, timeout=120, check=False
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
@@ -112,3 +120,26 @@ def test_edit_costs_what_it_changes(hub: tuple[Hub, str], tmp_path: Path) -> Non
     assert file is not None
     for low, high in ((0, 1), (29_999_990, 30_002_000), (63_999_999, 64_000_000), (5, 64_000_000)):
         assert b"".join(state.service.read(scope, file.hash, low, high)) == data[low:high]
+
+
+def test_golden_vectors(hub: tuple[Hub, str], tmp_path: Path) -> None:
+    """The client's own grouping and compression (floats), and its hashes against the stored fixture."""
+    state, url = hub
+    data = b"".join(struct.pack("<f", 1 + index / 1e6) for index in range(60_000))
+    path = tmp_path / "a.bin"
+    path.write_bytes(data)
+    client(url, tmp_path / "one", UPLOAD, str(path))
+    file = state.index.by_sha256("me/m", hashlib.sha256(data).digest())
+    assert file is not None
+    (name,) = state.xorbs.data
+    xorb = state.index.xorb(name)
+    assert xorb is not None
+    found = {
+        "file": to_text(file.hash),
+        "xorb": to_text(name),
+        "proofs": [to_text(segment.proof or b"") for segment in file.segments],
+        "schemes": sorted({state.xorbs.data[name][chunk.offset + 4] for chunk in xorb.chunks}),
+    }
+    assert found == json.loads((Path(__file__).parent / "golden.json").read_text())
+    scope = Scope("me", "me/m", "read", int(time.time()) + 60)
+    assert b"".join(state.service.read(scope, file.hash)) == data

@@ -1,0 +1,201 @@
+"""What a stranger may send to the Xet store, and what must not follow from it."""
+
+import hashlib
+import os
+import struct
+import time
+
+import lz4.frame
+import pytest
+
+from commentary_hub_server.xet import (
+    GrantRefused,
+    MemoryIndex,
+    MemoryXorbs,
+    Scope,
+    Signer,
+    Unknown,
+    XetRefused,
+    XetService,
+    chunk_hash,
+    file_hash,
+    parse_shard,
+    range_hash,
+    verify_xorb,
+    xorb_hash,
+)
+
+TAG = b"HFRepoMetaData\0" + bytes((85, 105, 103, 69, 106, 123, 129, 87, 131, 165, 189, 217, 92, 205, 209, 74, 169))
+END = b"\xff" * 32 + bytes(16)
+A = Scope("ann", "ann/a", "write", 2**40)
+B = Scope("bob", "bob/b", "write", 2**40)
+PARTS = [os.urandom(1000), b"\x01\x02\x03\x04" * 501 + b"xyz", os.urandom(77)]
+
+
+def chunk(content: bytes, scheme: int = 0, packed: bytes | None = None, length: int | None = None) -> bytes:
+    packed = content if packed is None else packed
+    size = len(content) if length is None else length
+    return b"\0" + len(packed).to_bytes(3, "little") + bytes([scheme]) + size.to_bytes(3, "little") + packed
+
+
+def grouped(content: bytes) -> bytes:
+    return lz4.frame.compress(b"".join(content[lane::4] for lane in range(4)))
+
+
+XORB = chunk(PARTS[0]) + chunk(PARTS[1], 2, grouped(PARTS[1])) + chunk(PARTS[2], 1, lz4.frame.compress(PARTS[2]))
+LEAVES = [(chunk_hash(part), len(part)) for part in PARTS]
+NAME = xorb_hash(LEAVES)
+
+
+def shard(
+    xorb: bytes = NAME, *, proof: bytes | None = None, sha: bytes | None = None, n: int = 1, size: int | None = None
+) -> bytes:
+    sha = hashlib.sha256(b"".join(PARTS)).digest() if sha is None else sha
+    swapped = b"".join(sha[at : at + 8][::-1] for at in range(0, 32, 8))
+    total = sum(map(len, PARTS)) if size is None else size
+    body = struct.pack("<32sIIQ", file_hash(LEAVES), 3 << 30, n, 0) + struct.pack("<32sIIII", xorb, 0, total, 0, 3)
+    body += (range_hash(h for h, _ in LEAVES) if proof is None else proof) + bytes(16) + swapped + bytes(16)
+    return struct.pack("<32sQQ", TAG, 2, 0) + body + END + END
+
+
+@pytest.fixture
+def service() -> XetService:
+    return XetService(MemoryXorbs(), MemoryIndex(), Signer(b"k" * 32), lambda user, repo: repo.startswith(user))
+
+
+def test_upload_read_and_retry(service: XetService) -> None:
+    assert service.accept_xorb(A, NAME, XORB) is True
+    assert service.accept_xorb(A, NAME, XORB) is False
+    assert service.accept_shard(A, shard()) is True
+    assert service.accept_shard(A, shard()) is False
+    assert b"".join(service.read(A, file_hash(LEAVES))) == b"".join(PARTS)
+    assert b"".join(service.read(A, file_hash(LEAVES), 990, 3100)) == b"".join(PARTS)[990:3100]
+
+
+def test_first_packing_stays_whole(service: XetService) -> None:
+    service.accept_xorb(A, NAME, XORB)
+    service.accept_xorb(B, NAME, b"".join(chunk(part) for part in PARTS))
+    service.accept_shard(B, shard())
+    assert b"".join(service.read(B, file_hash(LEAVES))) == b"".join(PARTS)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        XORB[:-1],
+        XORB[: len(XORB) // 2],
+        XORB.replace(PARTS[0][:8], b"\0" * 8),
+        chunk(PARTS[0]) * 8193,
+        chunk(b"x", length=0),
+        chunk(b"x", length=2**24 - 1),
+        b"\0\xff\xff\xff\0\xff\xff\xff",
+        b"\1" + XORB[1:],
+        chunk(b"a" * 10, 3),
+        chunk(b"", 1, lz4.frame.compress(bytes(2**27)), 1000),
+        chunk(PARTS[0], 1, lz4.frame.compress(PARTS[0])[:-9]),
+        chunk(PARTS[0], 1, lz4.frame.compress(PARTS[0]) + b"more"),
+        chunk(PARTS[0], 1, b"not a frame"),
+    ],
+)
+def test_false_xorbs(service: XetService, data: bytes) -> None:
+    with pytest.raises(XetRefused):
+        service.accept_xorb(A, NAME, data)
+    with pytest.raises(XetRefused):
+        service.accept_shard(A, shard())
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        shard(b"\7" * 32),
+        shard(proof=bytes(32)),
+        shard(sha=bytes(32)),
+        shard(size=1),
+        shard(n=2**32 - 1),
+        shard(n=2),
+        shard(n=0),
+        *(shard()[:cut] for cut in range(0, len(shard()), 24)),
+    ],
+)
+def test_false_shards(service: XetService, data: bytes) -> None:
+    service.accept_xorb(A, NAME, XORB)
+    with pytest.raises(XetRefused):
+        service.accept_shard(A, data)
+    with pytest.raises(Unknown):
+        service.plan(A, file_hash(LEAVES))
+
+
+def test_other_repositories_are_invisible(service: XetService) -> None:
+    service.accept_xorb(A, NAME, XORB)
+    service.accept_shard(A, shard())
+    with pytest.raises(XetRefused) as missing:
+        service.accept_shard(B, shard(b"\7" * 32))
+    with pytest.raises(XetRefused) as private:
+        service.accept_shard(B, shard())
+    assert str(missing.value).split(" is ")[1] == str(private.value).split(" is ")[1]
+    for known in (LEAVES[0][0], bytes(32)):
+        with pytest.raises(Unknown):
+            service.known_chunk(B, known)
+    with pytest.raises(Unknown):
+        service.plan(B, file_hash(LEAVES))
+    assert service.accept_xorb(B, NAME, XORB) is True
+
+
+def test_answers_hide_chunk_hashes(service: XetService) -> None:
+    service.accept_xorb(A, NAME, XORB)
+    answer = service.known_chunk(A, LEAVES[0][0])
+    assert not any(digest in answer for digest, _ in LEAVES)
+    assert parse_shard(answer).xorbs[0].hash == NAME
+
+
+def test_grants(service: XetService) -> None:
+    signer = service.signer
+    token = signer.grant(A)
+    assert signer.scope(token) == A
+    with pytest.raises(GrantRefused):
+        signer.scope(token[:-4] + "AAAA")
+    with pytest.raises(GrantRefused):
+        signer.scope(signer.grant(Scope("ann", "ann/a", "write", int(time.time()) - 1)))
+    with pytest.raises(GrantRefused):
+        signer.scope(signer.sign("xorb", "ann", "ann/a", "write", 2**40))
+    with pytest.raises(GrantRefused):
+        signer.scope("é!")
+
+
+def test_footer_is_not_believed() -> None:
+    assert verify_xorb(XORB + b"XETBLOB" + os.urandom(500), NAME).size_bytes == len(XORB)
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (chunk(b"", 1, lz4.frame.compress(bytes(2**27))[:100_000], 1000), "does not hold exactly 1000 bytes"),
+        (chunk(b"", 1, lz4.frame.compress(PARTS[0]), 999), "does not hold exactly 999 bytes"),
+        (chunk(PARTS[0], length=999), "of 999 bytes stores 1000"),
+        (chunk(b"x", length=2**24 - 1), "16777215 unpacked"),
+        (chunk(b"x") * 8193, "at most 8192 chunks"),
+        (XORB[:-1], "claims"),
+        (XORB.replace(PARTS[0][:8], bytes(8)), "hashes to"),
+    ],
+)
+def test_refusals_name_their_reason(data: bytes, reason: str) -> None:
+    with pytest.raises(XetRefused, match=reason):
+        verify_xorb(data, NAME)
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (shard(b"\7" * 32), "is not stored here"),
+        (shard(proof=bytes(32)), "verification hash"),
+        (shard(sha=bytes(32)), "SHA-256"),
+        (shard(size=1), "wrong length"),
+        (shard(n=2**32 - 1), "claims 4294967295 entries"),
+        (shard()[:-1], "cut short"),
+    ],
+)
+def test_shard_refusals_name_their_reason(service: XetService, data: bytes, reason: str) -> None:
+    service.accept_xorb(A, NAME, XORB)
+    with pytest.raises(XetRefused, match=reason):
+        service.accept_shard(A, data)
