@@ -1,0 +1,43 @@
+"""Datasets as the learner sees them: opened, keyed by content, split.
+
+Every example has a content key that survives files, orders and transforms (`content_key`); `open_examples` brings a
+dataset into memory as `Examples`; `split_examples` and `check_disjoint` make and check splits; `raw_examples` reads
+what a dataset holds before its transforms.
+"""
+
+from commentary_hub.data._examples import Examples, fingerprint
+from commentary_hub.data._keys import (
+    Form,
+    Keys,
+    content_form,
+    content_key,
+    content_keys,
+    salt_check,
+    target_digest,
+    target_digests,
+)
+from commentary_hub.data._open import class_indices, open_examples
+from commentary_hub.data._raw import RawExamples, raw_examples
+from commentary_hub.data._splits import check_disjoint, shared_keys, split_examples
+from commentary_hub.data._text import tokenise
+
+__all__ = [
+    "Examples",
+    "Form",
+    "Keys",
+    "RawExamples",
+    "check_disjoint",
+    "class_indices",
+    "content_form",
+    "content_key",
+    "content_keys",
+    "fingerprint",
+    "open_examples",
+    "raw_examples",
+    "salt_check",
+    "shared_keys",
+    "split_examples",
+    "target_digest",
+    "target_digests",
+    "tokenise",
+]

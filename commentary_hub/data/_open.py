@@ -1,0 +1,225 @@
+"""Opening a dataset for learning: by name, by path, or as an object that somebody already has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from commentary_hub.data._examples import Examples
+from commentary_hub.data._keys import Form, canonical_picture, content_form, content_keys, salt_check
+from commentary_hub.data._raw import RawExamples, raw_examples
+from commentary_hub.data._text import tokenise
+from commentary_hub.errors import InputError, LabelError, ShapeError
+from commentary_hub.manifest import DatasetIdentity
+
+DIGITS = "sklearn:digits"
+_DIGITS_MAXIMUM = 16.0
+_FILE_FORMATS = {".parquet": "parquet", ".csv": "csv", ".json": "json", ".jsonl": "json", ".arrow": "arrow"}
+
+Spec = Any
+"""A name (``sklearn:digits`` or a Hub id), a path (file or folder), or a dataset object."""
+
+
+def open_examples(
+    dataset: Spec,
+    *,
+    split: str = "train",
+    config: str | None = None,
+    revision: str | None = None,
+    limit: int | None = None,
+    inputs: str | None = None,
+    targets: str | None = None,
+    size: tuple[int, int] | None = None,
+    known_as: str | None = None,
+    salt: str | bytes | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Examples:
+    """Open a labelled dataset and hold it in memory.
+
+    ``dataset`` is one of
+
+    - ``"sklearn:digits"``: 1,797 handwritten digits, embedded; keyed as scikit-learn's rows ``data[i]`` (float64 [64]),
+      seen as [1, 8, 8] / 16; it has no splits, so ``split`` is ignored;
+    - a Hub id such as ``"ylecun/mnist"``, with ``config``, ``revision``, ``split``;
+    - a path to a parquet, CSV, JSON or arrow file, or to a folder that ``datasets.load_dataset`` reads (parquet in the
+      Hub's layout, pictures in a folder per class);
+    - a Hugging Face ``Dataset``, a torchvision dataset, or any map-style dataset of (example, target): transforms are
+      seen past.
+
+    The student sees pictures as float32 [C, H, W] / 255 in [0, 1] (all RGB if their modes differ), resized to ``size``
+    (height, width) where given; numeric rows as float32, unscaled; text as hashed tokens [64] int64 (`tokenise`).
+    Keys are taken from the raw examples, before any of this. Class names given as strings become indices in sorted
+    order. ``limit`` keeps the first examples; ``inputs`` and ``targets`` name columns where they cannot be told;
+    ``known_as`` is the Hub id under which others know a local copy; ``progress`` is called with the number of examples
+    just read.
+
+    Raises `InputError` (unreadable, empty, ambiguous columns), `LabelError` (targets that are no classes) or
+    `ShapeError` (pictures of different sizes: give ``size``).
+
+    >>> digits = open_examples("sklearn:digits")
+    >>> len(digits), tuple(digits.inputs.shape[1:]), digits.form
+    (1797, (1, 8, 8), 'numeric')
+    """
+    if limit is not None and limit < 1:
+        raise InputError(f"limit is {limit}: keep at least one example, or leave it out")
+    if isinstance(dataset, str) and dataset.startswith("sklearn:"):
+        return _digits(dataset, limit=limit, salt=salt)
+    identity = _identity(dataset, split=split, config=config, revision=revision, known_as=known_as)
+    if isinstance(dataset, (str, Path)):
+        dataset = _load(dataset, split=split, config=config, revision=revision)
+    raw = raw_examples(dataset, inputs=inputs, targets=targets)
+    return _in_memory(raw, identity, limit=limit, size=size, salt=salt, progress=progress)
+
+
+def _digits(name: str, *, limit: int | None, salt: str | bytes | None) -> Examples:
+    if name != DIGITS:
+        raise InputError(f"{name!r} is not known: the embedded dataset is {DIGITS!r}", dataset=name)
+    from sklearn.datasets import load_digits  # noqa: PLC0415  (a second to import, needed here only)
+
+    digits = load_digits()
+    rows: NDArray[np.float64] = digits.data[:limit]
+    return Examples.of(
+        torch.from_numpy((rows / _DIGITS_MAXIMUM).astype(np.float32)).reshape(-1, 1, 8, 8),
+        torch.from_numpy(digits.target[:limit].astype(np.int64)),
+        keys=content_keys(rows, salt=salt),
+        classes=[str(digit) for digit in range(10)],
+        identity=DatasetIdentity(id=DIGITS),
+        form="numeric",
+        salt_check=None if salt is None else salt_check(salt),
+    )
+
+
+def _identity(
+    dataset: Spec, *, split: str, config: str | None, revision: str | None, known_as: str | None
+) -> DatasetIdentity:
+    if isinstance(dataset, (str, Path)):
+        local = Path(dataset).exists()
+        name = Path(dataset).resolve().stem if local else str(dataset)
+        return DatasetIdentity(id=known_as or name, revision=revision, config=config, split=split)
+    if isinstance(dataset, datasets.Dataset):
+        info = dataset.info
+        name = known_as or str(info.dataset_name or "unnamed")
+        return DatasetIdentity(
+            id=name, config=config, revision=revision, split=None if dataset.split is None else str(dataset.split)
+        )
+    return DatasetIdentity(id=known_as or type(dataset).__name__, config=config, revision=revision)
+
+
+def _load(dataset: str | Path, *, split: str, config: str | None, revision: str | None) -> datasets.Dataset:
+    path = Path(dataset)
+    try:
+        if path.is_file():
+            kind = _FILE_FORMATS.get(path.suffix)
+            if kind is None:
+                raise InputError(f"{path} is none of {', '.join(_FILE_FORMATS)}: convert it, or open it yourself")
+            return datasets.load_dataset(kind, data_files=str(path), split="train")
+        if (path / "state.json").is_file():
+            return datasets.load_from_disk(str(path))
+        return datasets.load_dataset(str(dataset), config, split=split, revision=revision)
+    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
+        if isinstance(error, InputError):
+            raise
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(
+            f"dataset {str(dataset)!r} cannot be opened ({reason}): give a Hub id, a file or a folder that exists, "
+            f"and a split that it has (asked for: {split!r})",
+            dataset=str(dataset),
+        ) from error
+
+
+def _in_memory(
+    raw: RawExamples,
+    identity: DatasetIdentity,
+    *,
+    limit: int | None,
+    size: tuple[int, int] | None,
+    salt: str | bytes | None,
+    progress: Callable[[int], None] | None,
+) -> Examples:
+    count = len(raw) if limit is None else min(limit, len(raw))
+    form = content_form(raw.read(np.array([0]))[0][0])
+    keys, inputs, targets = [], [], []
+    for values, labels in raw.chunks(np.arange(count)):
+        keys.append(content_keys(values, salt=salt))
+        inputs.append(_picture_batch(values, size) if form == "image" else values)
+        targets.extend(labels)
+        if progress is not None:
+            progress(len(values))
+    indices, classes = class_indices(targets, raw.classes)
+    return Examples.of(
+        _join(inputs, form),
+        indices,
+        keys=np.concatenate(keys),
+        classes=classes,
+        identity=identity,
+        form=form,
+        salt_check=None if salt is None else salt_check(salt),
+    )
+
+
+def class_indices(targets: Sequence[Any], classes: tuple[str, ...] | None) -> tuple[Tensor, tuple[str, ...] | None]:
+    """Targets as int64 class indices, and the classes' names; strings are numbered in the sorted order of names."""
+    first = targets[0]
+    if first is None:
+        raise InputError("the dataset has no targets: name the column that holds them (targets=)")
+    if isinstance(first, str):
+        names = classes or tuple(sorted(set(targets)))
+        numbers = {name: number for number, name in enumerate(names)}
+        unknown = sorted({str(target) for target in targets if target not in numbers})
+        if unknown:
+            raise LabelError(f"label {unknown[0]!r} is none of the {len(names)} classes: map or drop it first")
+        return torch.tensor([numbers[target] for target in targets]), names
+    array = np.asarray([target.item() if isinstance(target, Tensor) else target for target in targets])
+    if array.ndim != 1 or array.dtype.kind not in "biu":
+        raise LabelError(f"a target is {first!r}: expected a class index or a class name for every example")
+    return torch.from_numpy(array.astype(np.int64)), classes
+
+
+def _picture_batch(values: list[Any], size: tuple[int, int] | None) -> list[Tensor]:
+    """Each distinct shape stays apart here; whether they agree is known only when all have been read."""
+    pictures = []
+    for value in values:
+        if isinstance(value, Tensor):
+            array = value.numpy() if value.ndim == 3 else value.numpy()[None]
+            array = np.moveaxis(array, 0, 2)
+        elif isinstance(value, Image.Image):
+            upright = canonical_picture(value)
+            array = np.asarray(upright if upright.mode in {"L", "RGB"} else upright.convert("RGB"))
+        else:
+            array = value
+        if size is not None and array.shape[:2] != size:
+            array = np.asarray(Image.fromarray(array.squeeze()).resize((size[1], size[0]), Image.Resampling.BILINEAR))
+        array = array[:, :, None] if array.ndim == 2 else array
+        pictures.append(torch.from_numpy(np.array(np.moveaxis(array, 2, 0))))
+    shapes = {tuple(picture.shape) for picture in pictures}
+    return [torch.stack(pictures)] if len(shapes) == 1 else pictures
+
+
+def _join(parts: list[Any], form: Form) -> Tensor:
+    if form == "text":
+        return tokenise(text for part in parts for text in part)
+    if form == "numeric":
+        rows = [torch.as_tensor(np.asarray(row)) for part in parts for row in part]
+        _same_shape({tuple(row.shape) for row in rows}, "numeric rows", "pad them to one length")
+        return torch.stack(rows).float()
+    tensors = [tensor if tensor.dim() == 4 else tensor[None] for part in parts for tensor in part]
+    if len({tensor.shape[1] for tensor in tensors}) > 1:
+        tensors = [tensor.expand(-1, 3, -1, -1) if tensor.shape[1] == 1 else tensor for tensor in tensors]
+    _same_shape({tuple(tensor.shape[1:]) for tensor in tensors}, "pictures", "give one size for all (size=(H, W))")
+    pictures = torch.empty((sum(len(tensor) for tensor in tensors), *tensors[0].shape[1:]))
+    torch.cat(tensors, out=(joined := torch.empty_like(pictures, dtype=torch.uint8)))
+    return pictures.copy_(joined).div_(255.0)
+
+
+def _same_shape(shapes: set[tuple[int, ...]], what: str, advice: str) -> None:
+    if len(shapes) > 1:
+        some = ", ".join(str(list(shape)) for shape in sorted(shapes)[:3])
+        raise ShapeError(f"the {what} have {len(shapes)} different shapes ({some} …): {advice}", shapes=shapes)

@@ -1,0 +1,198 @@
+"""The examples as a dataset holds them: before ``transform=``, in whatever container they come.
+
+A content key must be taken from the raw example. This module finds it in Hugging Face datasets (by column),
+torchvision datasets (whose ``transform``, ``target_transform`` and ``transforms`` it sees past), ``Subset``,
+``ConcatDataset``, ``TensorDataset`` and any map-style dataset of pairs or dictionaries.
+"""
+
+from __future__ import annotations
+
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Any
+
+import datasets
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from torch.utils.data import ConcatDataset, Subset, TensorDataset
+
+from commentary_hub.data._columns import Columns, find_columns, pick, sample_columns
+from commentary_hub.errors import InputError
+
+Indices = NDArray[np.int64]
+CHUNK = 1024
+
+
+class RawExamples(ABC):
+    """Random access to raw (value, target) pairs; ``classes`` names the classes where the dataset does."""
+
+    classes: tuple[str, ...] | None = None
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def read(self, rows: Indices) -> tuple[list[Any], list[Any]]:
+        """The raw values and targets of ``rows``, in that order."""
+
+    def chunks(self, rows: Indices | None = None, *, size: int = CHUNK) -> Iterator[tuple[list[Any], list[Any]]]:
+        """All examples (or those of ``rows``), ``size`` at a time."""
+        order = np.arange(len(self)) if rows is None else rows
+        for low in range(0, len(order), size):
+            yield self.read(order[low : low + size])
+
+
+def raw_examples(dataset: Any, *, inputs: str | None = None, targets: str | None = None) -> RawExamples:
+    """See past the transforms of a map-style ``dataset``; ``inputs`` and ``targets`` name columns where it has some.
+
+    Raises `InputError` for an empty dataset, one without length or items, or columns that cannot be told.
+    """
+    if isinstance(dataset, RawExamples):
+        return dataset
+    if isinstance(dataset, datasets.Dataset):
+        return _Table(dataset, find_columns(dataset.features, inputs=inputs, targets=targets))
+    if isinstance(dataset, Subset):
+        return _Selected(raw_examples(dataset.dataset, inputs=inputs, targets=targets), dataset.indices)
+    if isinstance(dataset, ConcatDataset):
+        return _Joined([raw_examples(part, inputs=inputs, targets=targets) for part in dataset.datasets])
+    if not hasattr(dataset, "__getitem__") or not hasattr(dataset, "__len__"):
+        raise InputError(
+            f"a {type(dataset).__name__} has no length and items: give a map-style dataset, "
+            "or bind a stream (an iterable dataset) instead"
+        )
+    if len(dataset) == 0:
+        raise InputError(f"the dataset ({type(dataset).__name__}) is empty: there is nothing to learn from")
+    return _Items(dataset, inputs=inputs, targets=targets)
+
+
+class _Table(RawExamples):
+    """A Hugging Face dataset, read by column; formats and on-the-fly transforms set on it are seen past."""
+
+    def __init__(self, dataset: datasets.Dataset, columns: Columns) -> None:
+        if len(dataset) == 0:
+            raise InputError("the dataset is empty: there is nothing to learn from")
+        self._columns = columns
+        wanted = [*columns.inputs, *([columns.target] if columns.target is not None else [])]
+        plain = dataset.with_format(None).select_columns(wanted)
+        if columns.form == "image":
+            plain = plain.cast_column(columns.inputs[0], datasets.Image(decode=False))
+        self._rows = plain
+        self.classes = columns.classes
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def read(self, rows: Indices) -> tuple[list[Any], list[Any]]:
+        span = _as_slice(rows)
+        batch = self._rows[span if span is not None else rows.tolist()]
+        values = self._columns.values(batch)
+        if self._columns.form == "image":
+            values = [decode_image(cell) for cell in values]
+        targets = batch[self._columns.target] if self._columns.target is not None else [None] * len(rows)
+        return values, list(targets)
+
+
+class _Items(RawExamples):
+    """Any map-style dataset, with its own transforms out of the way."""
+
+    def __init__(self, dataset: Any, *, inputs: str | None, targets: str | None) -> None:
+        self._dataset = untransformed(dataset)
+        self._names: tuple[str, str | None] | None = None
+        sample = self._dataset[0]
+        if isinstance(sample, Mapping):
+            self._names = sample_columns(sample, inputs=inputs, targets=targets)
+        pick(sample, self._names)  # an unreadable sample is found now, not in the middle of the dataset
+        classes = getattr(dataset, "classes", None)
+        if isinstance(classes, Sequence) and not isinstance(classes, str):
+            self.classes = tuple(str(name) for name in classes)
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def read(self, rows: Indices) -> tuple[list[Any], list[Any]]:
+        pairs = [pick(self._dataset[row], self._names) for row in rows.tolist()]
+        return [value for value, _ in pairs], [target for _, target in pairs]
+
+
+class _Selected(RawExamples):
+    def __init__(self, parent: RawExamples, indices: Sequence[int]) -> None:
+        if len(indices) == 0:
+            raise InputError("the subset is empty: there is nothing to learn from")
+        self._parent = parent
+        self._indices = np.asarray(indices, dtype=np.int64)
+        self.classes = parent.classes
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def read(self, rows: Indices) -> tuple[list[Any], list[Any]]:
+        return self._parent.read(self._indices[rows])
+
+
+class _Joined(RawExamples):
+    def __init__(self, parts: Sequence[RawExamples]) -> None:
+        self._parts = parts
+        self._ends = np.cumsum([len(part) for part in parts])
+        self.classes = parts[0].classes if all(part.classes == parts[0].classes for part in parts) else None
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    def read(self, rows: Indices) -> tuple[list[Any], list[Any]]:
+        owners = np.searchsorted(self._ends, rows, side="right")
+        values: list[Any] = [None] * len(rows)
+        targets: list[Any] = [None] * len(rows)
+        for owner in np.unique(owners):
+            places = np.flatnonzero(owners == owner)
+            start = int(self._ends[owner - 1]) if owner else 0
+            read_values, read_targets = self._parts[owner].read(rows[places] - start)
+            for place, value, target in zip(places, read_values, read_targets, strict=True):
+                values[place], targets[place] = value, target
+        return values, targets
+
+
+@dataclass(frozen=True, slots=True)
+class _Unchanged:
+    """Stands in for a transform; picklable, and harmless to code that calls it without asking."""
+
+    def __call__(self, *parts: Any) -> Any:
+        return parts[0] if len(parts) == 1 else parts
+
+
+def untransformed(dataset: Any) -> Any:
+    """The same dataset (not a copy of its data) without its ``transform``, ``target_transform`` and ``transforms``."""
+    if isinstance(dataset, TensorDataset):
+        return dataset
+    names = [n for n in ("transform", "target_transform", "transforms") if getattr(dataset, n, None) is not None]
+    if not names:
+        return dataset
+    plain = copy.copy(dataset)
+    for name in names:
+        setattr(plain, name, _Unchanged())
+    return plain
+
+
+def decode_image(cell: Any) -> Image.Image:
+    """A picture from a Hugging Face image cell (``{"bytes", "path"}``), or the picture itself."""
+    if isinstance(cell, Image.Image):
+        return cell
+    if cell is None:
+        raise InputError("an image cell is empty: filter such rows out first")
+    content, path = (cell.get("bytes"), cell.get("path")) if isinstance(cell, Mapping) else (None, cell)
+    try:
+        picture = Image.open(BytesIO(content) if content is not None else str(path))
+        picture.load()
+    except (OSError, ValueError, TypeError, Image.DecompressionBombError) as error:
+        raise InputError(f"an image cannot be decoded ({path or 'embedded'}): {error}", path=path) from None
+    return picture
+
+
+def _as_slice(rows: Indices) -> slice | None:
+    """``rows`` as a slice where they are consecutive: reading a slice of an arrow table copies nothing."""
+    if len(rows) and int(rows[-1]) - int(rows[0]) == len(rows) - 1 and bool((np.diff(rows) == 1).all()):
+        return slice(int(rows[0]), int(rows[-1]) + 1)
+    return None

@@ -1,0 +1,101 @@
+"""Splits that keep the classes' shares, are the same for the same seed, and share no example."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import combinations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from commentary_hub.data._examples import Examples
+from commentary_hub.errors import SplitError
+
+
+def split_examples(examples: Examples, sizes: Mapping[str, int], *, seed: int) -> dict[str, Examples]:
+    """Disjoint, stratified, shuffled parts of ``examples``: name → part with ``sizes[name]`` examples.
+
+    Each part holds the classes in the proportions of the whole, as exactly as whole numbers allow; what is left over
+    belongs to no part. Of examples with equal content only the first takes part, so that no example can sit in two
+    parts. The same seed gives the same parts on every machine. Raises `SplitError` when a part would be empty, the
+    parts ask for more than there is, or a class runs out.
+
+    >>> import torch
+    >>> keys = np.arange(160, dtype=np.uint8).reshape(10, 16)
+    >>> examples = Examples.of(torch.zeros(10, 2), torch.tensor([0, 1] * 5), keys=keys)
+    >>> {name: part.targets.tolist() for name, part in split_examples(examples, {"a": 2, "b": 4}, seed=0).items()}
+    {'a': [0, 1], 'b': [0, 1, 1, 0]}
+    """
+    _, first = np.unique(examples.keys, axis=0, return_index=True)
+    first.sort()
+    total = sum(sizes.values())
+    for name, size in sizes.items():
+        if size < 1:
+            raise SplitError(f"split {name!r} asks for {size} examples: a split needs at least one", split=name)
+    if total > len(first):
+        raise SplitError(
+            f"the splits ask for {total} examples ({_describe(sizes)}), the dataset has {len(first)} different ones: "
+            "ask for less",
+            asked=total,
+            available=len(first),
+        )
+    rng = np.random.default_rng(seed)
+    targets = examples.targets.numpy()[first]
+    pools = {int(label): rng.permutation(first[targets == label]) for label in np.unique(targets)}
+    shares = np.array([len(pool) for pool in pools.values()], dtype=np.float64) / len(first)
+    taken = np.zeros(len(pools), dtype=np.int64)
+    capacity = np.array([len(pool) for pool in pools.values()], dtype=np.int64)
+    parts = {}
+    for name, size in sizes.items():
+        counts = _apportion(shares, size, capacity - taken)
+        rows = np.concatenate([pool[t : t + n] for pool, t, n in zip(pools.values(), taken, counts, strict=True)])
+        taken += counts
+        parts[name] = examples.subset(torch.from_numpy(rng.permutation(rows)))
+    return parts
+
+
+def check_disjoint(**parts: Examples) -> None:
+    """Raise `SplitError` naming the first two parts that share an example (by content key), and how many.
+
+    >>> keys = np.zeros((1, 16), dtype=np.uint8)
+    >>> one = Examples.of(torch.zeros(1, 2), torch.tensor([0]), keys=keys)
+    >>> check_disjoint(train=one, test=one)
+    Traceback (most recent call last):
+    commentary_hub.errors.SplitError: train and test share 1 example: make the splits again, or drop it from one of them
+    """
+    for name, part in parts.items():
+        if len(part) == 0:
+            raise SplitError(f"split {name!r} is empty", split=name)
+    for (one, left), (other, right) in combinations(parts.items(), 2):
+        shared = shared_keys(left.keys, right.keys)
+        if shared:
+            raise SplitError(
+                f"{one} and {other} share {shared:,} example{'s' if shared > 1 else ''}: "
+                f"make the splits again, or drop {'them' if shared > 1 else 'it'} from one of them",
+                splits=(one, other),
+                shared=shared,
+            )
+
+
+def shared_keys(left: NDArray[np.uint8], right: NDArray[np.uint8]) -> int:
+    """How many different keys two sets [N, 16] and [M, 16] share."""
+    as_bytes = np.dtype((np.void, left.shape[1] if left.size else 16))
+    one, other = (np.unique(np.ascontiguousarray(keys).view(as_bytes).ravel()) for keys in (left, right))
+    both = np.sort(np.concatenate([one, other]))
+    return int((both[1:] == both[:-1]).sum())
+
+
+def _apportion(shares: NDArray[np.float64], size: int, capacity: NDArray[np.int64]) -> NDArray[np.int64]:
+    """``size`` seats by largest remainder, no class above its capacity (the rest goes where there is room)."""
+    quotas = shares * size
+    counts = np.minimum(np.floor(quotas).astype(np.int64), capacity)
+    order = np.argsort(-(quotas - np.floor(quotas)), kind="stable")
+    while (missing := size - int(counts.sum())) > 0:
+        open_classes = [int(label) for label in order if counts[label] < capacity[label]]
+        counts[open_classes[:missing]] += 1
+    return counts
+
+
+def _describe(sizes: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {size}" for name, size in sizes.items())
