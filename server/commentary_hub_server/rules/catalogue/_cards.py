@@ -1,0 +1,87 @@
+"""A card as safe HTML: CommonMark and tables and mathematics, sanitised; pictures only from the repository."""
+
+from __future__ import annotations
+
+import posixpath
+from typing import Any
+from urllib.parse import quote, unquote, urlsplit
+
+import nh3
+from markdown_it import MarkdownIt
+from mdit_py_plugins.dollarmath import dollarmath_plugin
+
+from commentary_hub.errors import ManifestInvalid
+from commentary_hub.manifest import split_card
+
+MAX_CARD_CHARACTERS = 200_000
+_PICTURES = (".png", ".jpg", ".jpeg", ".gif", ".webp")
+_TAGS = {
+    "a", "blockquote", "br", "code", "dd", "del", "dl", "dt", "em", "h2", "h3", "h4", "h5", "h6", "hr", "img", "li",
+    "ol", "p", "pre", "s", "strong", "sub", "sup", "table", "tbody", "td", "th", "thead", "tr", "ul", "span",
+}  # fmt: skip
+_ATTRIBUTES = {
+    "a": {"href", "title"}, "img": {"src", "alt", "title", "loading"}, "td": {"class"}, "th": {"class"},
+    "code": {"class"}, "span": {"class"}, "ol": {"start"},
+}  # fmt: skip
+_CLASSES = {"math", "math-block", "right", "center"}
+
+
+def render_card_html(text: str, picture_base: str) -> str:
+    """The card's body without its YAML block; relative pictures are resolved below ``picture_base``.
+
+    Mathematics ($…$, $$…$$) stays as its TeX source in an element of class ``math``. Headings are moved down one
+    level, because the page has its own first one. A card whose YAML block cannot be read shows as it is.
+    """
+    try:
+        _, body = split_card(text[:MAX_CARD_CHARACTERS])
+    except ManifestInvalid:
+        body = text[:MAX_CARD_CHARACTERS]
+    return str(
+        nh3.clean(
+            _parser().render(body),
+            tags=_TAGS,
+            attributes=_ATTRIBUTES,
+            attribute_filter=lambda tag, name, value: _filter(picture_base, tag, name, value),
+            link_rel="nofollow noopener noreferrer",
+            url_schemes={"http", "https", "mailto"},
+        )
+    )
+
+
+def _parser() -> MarkdownIt:
+    parser = MarkdownIt("commonmark", {"html": False, "maxNesting": 40}).enable(["table", "strikethrough"])
+    parser.use(dollarmath_plugin, allow_labels=False, renderer=_tex)
+    parser.core.ruler.push("one_level_down", _one_level_down)
+    return parser
+
+
+def _tex(source: str, _options: dict[str, Any]) -> str:
+    escaped = source.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return f'<span class="math">{escaped}</span>'
+
+
+def _one_level_down(state: Any) -> None:
+    for token in state.tokens:
+        if token.type in ("heading_open", "heading_close"):
+            token.tag = f"h{min(6, int(token.tag[1]) + 1)}"
+        if token.type in ("th_open", "td_open") and "style" in token.attrs:
+            token.attrs = {"class": str(token.attrs["style"]).partition(":")[2]}
+
+
+def _filter(base: str, tag: str, name: str, value: str) -> str | None:
+    if tag == "img" and name == "src":
+        return _picture(base, value)
+    if name == "class":
+        return value if value in _CLASSES or value.startswith("language-") else None
+    return value
+
+
+def _picture(base: str, source: str) -> str | None:
+    """The address inside the repository, or nothing: a picture elsewhere would tell its server who reads the card."""
+    parts = urlsplit(source)
+    path = posixpath.normpath(unquote(parts.path))
+    if parts.scheme or parts.netloc or path.startswith(("/", "..")) or "\\" in path:
+        return None
+    if not path.lower().endswith(_PICTURES):
+        return None
+    return f"{base.rstrip('/')}/{quote(path)}"

@@ -1,0 +1,55 @@
+"""What changed between two revisions: files by digest, small texts line by line."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from itertools import islice
+from typing import Literal
+
+from commentary_hub_server.rules.catalogue._shelf import Shelf, StoredFile
+
+MAX_TEXT_BYTES = 64 * 1024
+MAX_LINES = 400
+MAX_FILES = 200
+_TEXTS = (".json", ".md", ".toml", ".txt", ".csv", ".yaml", ".yml")
+
+Change = Literal["added", "removed", "changed"]
+
+
+@dataclass(frozen=True, slots=True)
+class FileChange:
+    """One file: sizes before and after in bytes (0 where it is not there); a unified difference for small texts."""
+
+    path: str
+    change: Change
+    before_bytes: int
+    after_bytes: int
+    lines: tuple[str, ...] = ()
+
+
+def difference(shelf: Shelf, repo_id: str, before: str, after: str) -> list[FileChange]:
+    """Changed files from one commit to another, at most 200, texts up to 64 kB with at most 400 lines."""
+    old = {file.path: file for file in shelf.files(repo_id, before)}
+    new = {file.path: file for file in shelf.files(repo_id, after)}
+    changes = []
+    for path in islice((path for path in sorted(old.keys() | new.keys()) if _differ(old, new, path)), MAX_FILES):
+        was, now = old.get(path), new.get(path)
+        change: Change = "added" if was is None else "removed" if now is None else "changed"
+        sizes = (was.size_bytes if was else 0, now.size_bytes if now else 0)
+        lines: tuple[str, ...] = ()
+        if path.lower().endswith(_TEXTS) and max(sizes) <= MAX_TEXT_BYTES:
+            old_lines = _lines(shelf, repo_id, before, path) if was else []
+            new_lines = _lines(shelf, repo_id, after, path) if now else []
+            lines = tuple(islice(difflib.unified_diff(old_lines, new_lines, lineterm="", n=2), 2, 2 + MAX_LINES))
+        changes.append(FileChange(path, change, *sizes, lines))
+    return changes
+
+
+def _lines(shelf: Shelf, repo_id: str, revision: str, path: str) -> list[str]:
+    return shelf.read(repo_id, revision, path, 0, MAX_TEXT_BYTES).decode(errors="replace").splitlines()
+
+
+def _differ(old: dict[str, StoredFile], new: dict[str, StoredFile], path: str) -> bool:
+    was, now = old.get(path), new.get(path)
+    return was is None or now is None or was.digest != now.digest

@@ -1,0 +1,278 @@
+"""Find commentaries: filters, words, facets, sorting, cursors. What a viewer may not read is not there at all."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from sqlalchemy import ColumnElement, Connection, Engine, Select, and_, delete, false, func, insert, or_, select, true
+
+from commentary_hub.errors import InputError
+from commentary_hub_server.rules.catalogue._entries import Entry
+from commentary_hub_server.rules.catalogue._tables import entries, metadata, students
+from commentary_hub_server.rules.catalogue._text import text_index, words
+
+Sort = Literal["gain", "updated", "name"]
+MAX_PAGE = 100
+FACET_VALUES = 30
+_NO_GAIN = -1e9  # accuracies differ by at most 1
+
+
+@dataclass(frozen=True, slots=True)
+class Viewer:
+    """Who looks: a user's name and the namespaces they may read privately (their own, their organisations')."""
+
+    name: str | None = None
+    namespaces: frozenset[str] = frozenset()
+    is_admin: bool = False
+
+    def may_read(self, entry: Entry) -> bool:
+        """Whether this entry exists for the viewer."""
+        return not entry.private or self.is_admin or entry.owner.lower() in self.namespaces
+
+
+STRANGER = Viewer()
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What to look for; ``None`` means anything. ``min_gain`` is a fraction of accuracy."""
+
+    search: str = ""
+    dataset: str | None = None
+    kind: str | None = None
+    owner: str | None = None
+    method: str | None = None
+    student: str | None = None
+    licence: str | None = None
+    min_gain: float | None = None
+    verified: bool | None = None
+    sort: Sort = "gain"
+    limit: int = 20
+    cursor: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Entries in order, the count of all that match, and the cursor of the next page (``None`` at the end)."""
+
+    entries: tuple[Entry, ...]
+    total: int
+    next_cursor: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetLine:
+    """A dataset with the number of its commentaries and the best measured gain."""
+
+    dataset: str
+    count: int
+    best_gain: float | None
+
+
+_SORTS: dict[str, tuple[Any, bool]] = {
+    "gain": (entries.c.gain_order, True),
+    "updated": (entries.c.updated_at, True),
+    "name": (entries.c.name, False),
+}
+_FACETS: dict[str, ColumnElement[Any]] = {
+    "dataset": entries.c.dataset,
+    "kind": entries.c.kind,
+    "owner": entries.c.owner,
+    "method": entries.c.method,
+    "licence": entries.c.licence,
+    "verified": entries.c.verified,
+    "outcome": entries.c.outcome,
+}
+
+
+class Catalogue:
+    """The index over all commentaries in one database; every question names its viewer."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._text = text_index(engine.dialect.name)
+
+    def create(self) -> None:
+        """Make what is missing; idempotent."""
+        with self._engine.begin() as connection:
+            metadata.create_all(connection)
+            self._text.create(connection)
+
+    def put(self, entry: Entry, connection: Connection | None = None) -> None:
+        """Add or replace an entry; inside the caller's transaction where ``connection`` is given."""
+        if connection is None:
+            with self._engine.begin() as own:
+                return self.put(entry, own)
+        self._forget(connection, entry.repo_id, entry.folder)
+        row = connection.execute(insert(entries).values(**_columns(entry)))
+        key = row.inserted_primary_key
+        assert key is not None
+        if entry.students:
+            connection.execute(insert(students), [{"entry_id": key[0], "student": name} for name in entry.students])
+        self._text.put(connection, key[0], f"{entry.repo_id} {entry.name}", entry.dataset, entry.card)
+        return None
+
+    def remove(self, repo_id: str, connection: Connection | None = None) -> None:
+        """Forget every commentary of a repository."""
+        if connection is None:
+            with self._engine.begin() as own:
+                return self.remove(repo_id, own)
+        self._forget(connection, repo_id, None)
+        return None
+
+    def set_private(self, repo_id: str, *, private: bool) -> None:
+        """Follow a repository's setting at once."""
+        with self._engine.begin() as connection:
+            connection.execute(entries.update().where(entries.c.repo_key == repo_id.lower()).values(private=private))
+
+    def search(self, query: Query, viewer: Viewer = STRANGER) -> Page:
+        """One page of what matches; raises `InputError` for a cursor that this catalogue did not give out."""
+        condition = self._condition(query, viewer)
+        column, descending = _SORTS[query.sort]
+        limit = max(1, min(query.limit, MAX_PAGE))
+        ordered: Select[Any] = select(entries).where(condition)
+        if query.cursor:
+            ordered = ordered.where(_after(query, column, descending=descending))
+        if descending:
+            ordered = ordered.order_by(column.desc(), entries.c.id.desc())
+        else:
+            ordered = ordered.order_by(column, entries.c.id)
+        with self._engine.connect() as connection:
+            total = connection.scalar(select(func.count()).select_from(entries).where(condition)) or 0
+            rows = connection.execute(ordered.limit(limit + 1)).mappings().all()
+            page = rows[:limit]
+            found = _with_students(connection, page)
+        following = _cursor(query.sort, page[-1][column.name], page[-1]["id"]) if len(rows) > limit else None
+        return Page(found, total, following)
+
+    def facets(self, query: Query, viewer: Viewer = STRANGER) -> dict[str, list[tuple[str, int]]]:
+        """Counts per value, most frequent first; each facet ignores its own filter, to let one change one's mind."""
+        answer = {}
+        with self._engine.connect() as connection:
+            for name, column in _FACETS.items():
+                count = func.count()
+                statement = (
+                    select(column, count)
+                    .where(self._condition(query, viewer, without=name), column.is_not(None))
+                    .group_by(column)
+                )
+                rows = connection.execute(statement.order_by(count.desc(), column).limit(FACET_VALUES))
+                answer[name] = [(str(value).lower() if name == "verified" else value, number) for value, number in rows]
+            statement = (
+                select(students.c.student, func.count())
+                .join(entries, entries.c.id == students.c.entry_id)
+                .where(self._condition(query, viewer, without="student"))
+                .group_by(students.c.student)
+                .order_by(func.count().desc(), students.c.student)
+            )
+            answer["student"] = [(name, number) for name, number in connection.execute(statement.limit(FACET_VALUES))]
+        return answer
+
+    def one(self, repo_id: str, viewer: Viewer = STRANGER, *, folder: str = "") -> Entry | None:
+        """One entry, or ``None`` where it is missing or not the viewer's to see: the two cannot be told apart."""
+        condition = and_(entries.c.repo_key == repo_id.lower(), entries.c.folder == folder, _visible(viewer))
+        with self._engine.connect() as connection:
+            rows = connection.execute(select(entries).where(condition)).mappings().all()
+            found = _with_students(connection, rows)
+        return found[0] if found else None
+
+    def datasets(self, viewer: Viewer = STRANGER, *, prefix: str = "", limit: int = 50) -> list[DatasetLine]:
+        """Datasets with commentaries, the best measured gain first."""
+        best = func.max(entries.c.gain)
+        statement = (
+            select(entries.c.dataset, func.count(), best)
+            .where(_visible(viewer), func.lower(entries.c.dataset).startswith(prefix.lower(), autoescape=True))
+            .group_by(entries.c.dataset)
+            .order_by(func.max(entries.c.gain_order).desc(), entries.c.dataset)
+            .limit(max(1, min(limit, 1000)))
+        )
+        with self._engine.connect() as connection:
+            return [DatasetLine(*row) for row in connection.execute(statement)]
+
+    def _condition(self, query: Query, viewer: Viewer, *, without: str = "") -> ColumnElement[bool]:
+        parts = [_visible(viewer)]
+        for name in ("dataset", "kind", "owner", "method", "licence", "verified"):
+            wanted = getattr(query, name)
+            if wanted is not None and name != without:
+                column = entries.c[name]
+                same = func.lower(column) == wanted.lower() if isinstance(wanted, str) else column == wanted
+                parts.append(same)
+        if query.student is not None and without != "student":
+            chosen = select(students.c.entry_id).where(students.c.student == query.student)
+            parts.append(entries.c.id.in_(chosen))
+        if query.min_gain is not None:
+            parts.append(entries.c.gain >= query.min_gain)
+        typed = words(query.search)
+        if typed:
+            parts.append(self._text.matches(typed))
+        elif query.search.strip():
+            parts.append(false())
+        return and_(true(), *parts)
+
+    def _forget(self, connection: Connection, repo_id: str, folder: str | None) -> None:
+        condition = entries.c.repo_key == repo_id.lower()
+        if folder is not None:
+            condition = and_(condition, entries.c.folder == folder)
+        for number in connection.scalars(select(entries.c.id).where(condition)).all():
+            self._text.remove(connection, number)
+            connection.execute(delete(students).where(students.c.entry_id == number))
+            connection.execute(delete(entries).where(entries.c.id == number))
+
+
+def _visible(viewer: Viewer) -> ColumnElement[bool]:
+    """The one place that decides what exists for whom."""
+    if viewer.is_admin:
+        return true()
+    public = entries.c.private == false()
+    if not viewer.namespaces:
+        return public
+    return or_(public, func.lower(entries.c.owner).in_(sorted(viewer.namespaces)))
+
+
+def _columns(entry: Entry) -> dict[str, Any]:
+    names = {column.name for column in entries.columns} - {"id", "repo_key", "owner", "gain_order"}
+    return {
+        **{name: getattr(entry, name) for name in names},
+        "repo_key": entry.repo_id.lower(),
+        "owner": entry.owner,
+        "gain_order": _NO_GAIN if entry.gain is None else entry.gain,
+    }
+
+
+def _with_students(connection: Connection, rows: Any) -> tuple[Entry, ...]:
+    taught: dict[int, list[str]] = {}
+    numbers = [row["id"] for row in rows]
+    if numbers:
+        statement = select(students).where(students.c.entry_id.in_(numbers)).order_by(students.c.student)
+        for number, name in connection.execute(statement):
+            taught.setdefault(number, []).append(name)
+    skipped = {"id", "repo_key", "owner", "gain_order"}
+    return tuple(
+        Entry(
+            **{name: value for name, value in row.items() if name not in skipped},
+            students=tuple(taught.get(row["id"], ())),
+        )
+        for row in rows
+    )
+
+
+def _cursor(sort: str, value: Any, number: int) -> str:
+    return base64.urlsafe_b64encode(json.dumps([sort, value, number]).encode()).decode().rstrip("=")
+
+
+def _after(query: Query, column: Any, *, descending: bool) -> ColumnElement[bool]:
+    text = query.cursor or ""
+    try:
+        sort, value, number = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
+        kind = str if query.sort == "name" else float
+        if sort != query.sort or not isinstance(value, kind) or not isinstance(number, int) or abs(number) >= 1 << 62:
+            raise ValueError(sort)
+    except (ValueError, TypeError, RecursionError, binascii.Error):
+        raise InputError("the cursor does not belong to this search: start again without one", cursor=text) from None
+    if descending:
+        return or_(column < value, and_(column == value, entries.c.id < number))
+    return or_(column > value, and_(column == value, entries.c.id > number))

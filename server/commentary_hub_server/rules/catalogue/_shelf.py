@@ -1,0 +1,82 @@
+"""What the catalogue and the pages ask of the hub: files at a revision, history, accounts. Two small doors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from commentary_hub_server.rules.catalogue._search import Viewer
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """A file at a revision; ``digest`` is equal exactly where the bytes are."""
+
+    path: str
+    size_bytes: int
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """One commit: ``id`` is 40 hex digits, ``created_at`` seconds since the epoch."""
+
+    id: str
+    title: str
+    author: str
+    created_at: float
+
+
+class Shelf(Protocol):
+    """Read access to repositories that the caller has already been allowed to see."""
+
+    def resolve(self, repo_id: str, revision: str) -> str | None:
+        """The commit id that a branch, tag or commit id names, or ``None``."""
+
+    def files(self, repo_id: str, revision: str) -> list[StoredFile]:
+        """All files, sorted by path."""
+
+    def read(self, repo_id: str, revision: str, path: str, start: int, length: int) -> bytes:
+        """At most ``length`` bytes from ``start``; fewer at the end. Raises `FileNotFoundError`."""
+
+    def history(self, repo_id: str, revision: str, limit: int) -> list[Revision]:
+        """Commits, newest first."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLine:
+    """A token as its owner sees it: never the secret. Times are seconds since the epoch."""
+
+    id: str
+    name: str
+    role: str
+    created_at: float
+    expires_at: float | None = None
+
+
+class Accounts(Protocol):
+    """What the pages do with accounts and repositories; every method checks the right to do it."""
+
+    def check_password(self, name: str, password: str) -> str | None:
+        """The user's name as stored, where the password is theirs (argon2), else ``None``, in equal time."""
+
+    def viewer(self, name: str | None) -> Viewer:
+        """Who this is now: a removed user is a stranger."""
+
+    def tokens(self, name: str) -> list[TokenLine]:
+        """The user's tokens."""
+
+    def create_token(self, name: str, label: str, role: str) -> str:
+        """A new token's secret, shown once."""
+
+    def revoke_token(self, name: str, token_id: str) -> None:
+        """Forget one of the user's tokens."""
+
+    def may_administer(self, viewer: Viewer, repo_id: str) -> bool:
+        """Whether settings and deletion are the viewer's."""
+
+    def set_private(self, viewer: Viewer, repo_id: str, *, private: bool) -> None:
+        """Hide or show a repository."""
+
+    def delete(self, viewer: Viewer, repo_id: str) -> None:
+        """Delete a repository with all its revisions."""

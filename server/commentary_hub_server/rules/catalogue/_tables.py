@@ -1,0 +1,46 @@
+"""The catalogue's tables: derived from the repositories, so that they can be dropped and filled again."""
+
+from __future__ import annotations
+
+from sqlalchemy import Boolean, Column, Float, ForeignKey, Index, Integer, MetaData, String, Table, Text
+
+metadata = MetaData()
+
+entries = Table(
+    "catalogue_entries",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("repo_key", String(200), nullable=False),
+    Column("repo_id", String(200), nullable=False),
+    Column("folder", String(500), nullable=False),
+    Column("owner", String(100), nullable=False),
+    Column("revision", String(64), nullable=False),
+    Column("private", Boolean, nullable=False),
+    Column("updated_at", Float, nullable=False),
+    Column("name", String(100), nullable=False),
+    Column("kind", String(64), nullable=False),
+    Column("dataset", Text, nullable=False),
+    Column("method", Text),
+    Column("licence", Text),
+    Column("gain", Float),
+    Column("gain_low", Float),
+    Column("gain_high", Float),
+    # One total order for sorting and cursors: entries without evidence come last.
+    Column("gain_order", Float, nullable=False),
+    Column("outcome", String(16)),
+    Column("verified", Boolean, nullable=False),
+    Column("deprecated", Boolean, nullable=False),
+    Column("description", Text, nullable=False),
+    Index("catalogue_repo", "repo_key", "folder", unique=True),
+    Index("catalogue_gain", "gain_order", "id"),
+    Index("catalogue_updated", "updated_at", "id"),
+    Index("catalogue_dataset", "dataset", "gain_order"),
+    Index("catalogue_owner", "owner"),
+)
+
+students = Table(
+    "catalogue_students",
+    metadata,
+    Column("entry_id", ForeignKey("catalogue_entries.id", ondelete="CASCADE"), primary_key=True),
+    Column("student", String(200), primary_key=True),
+)
