@@ -54,6 +54,8 @@ def raw_examples(dataset: Any, *, inputs: str | None = None, targets: str | None
     if isinstance(dataset, RawExamples):
         return dataset
     if isinstance(dataset, datasets.Dataset):
+        if len(dataset) == 0:
+            raise InputError("the dataset is empty: there is nothing to learn from")
         return _Table(dataset, find_columns(dataset.features, inputs=inputs, targets=targets))
     if isinstance(dataset, Subset):
         return _Selected(raw_examples(dataset.dataset, inputs=inputs, targets=targets), dataset.indices)
@@ -73,8 +75,6 @@ class _Table(RawExamples):
     """A Hugging Face dataset, read by column; formats and on-the-fly transforms set on it are seen past."""
 
     def __init__(self, dataset: datasets.Dataset, columns: Columns) -> None:
-        if len(dataset) == 0:
-            raise InputError("the dataset is empty: there is nothing to learn from")
         self._columns = columns
         wanted = [*columns.inputs, *([columns.target] if columns.target is not None else [])]
         plain = dataset.with_format(None).select_columns(wanted)

@@ -1,0 +1,175 @@
+"""Opening datasets: the same examples through every door, splits, and clear refusals."""
+
+import numpy as np
+import pytest
+import torch
+from datasets import ClassLabel, Dataset, Features, Value
+from datasets import Image as ImageFeature
+from PIL import Image
+from torch.utils.data import ConcatDataset, Subset, TensorDataset
+from torchvision.datasets import ImageFolder
+from torchvision.transforms import v2
+
+from commentary_hub.data import (
+    Examples,
+    check_disjoint,
+    content_key,
+    content_keys,
+    open_examples,
+    raw_examples,
+    split_examples,
+    target_digest,
+)
+from commentary_hub.errors import InputError, LabelError, ShapeError, SplitError
+
+PICTURES = np.random.default_rng(0).integers(0, 256, (6, 9, 7, 3), dtype=np.uint8)
+LABELS = [0, 1, 0, 1, 1, 0]
+
+
+@pytest.fixture(autouse=True)
+def _cache_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+
+
+def table():
+    features = Features({"image": ImageFeature(), "label": ClassLabel(names=["cat", "dog"])})
+    return Dataset.from_dict({"image": [Image.fromarray(p) for p in PICTURES], "label": LABELS}, features=features)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for number, (picture, label) in enumerate(zip(PICTURES, LABELS, strict=True)):
+        place = tmp_path / "pictures" / ["cat", "dog"][label]
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture).save(place / f"{number}.png")
+    return tmp_path / "pictures"
+
+
+def test_one_dataset_has_the_same_keys_through_every_door(tmp_path, folder):
+    table().to_parquet(tmp_path / "train.parquet")
+    doors = [
+        open_examples(table()),
+        open_examples(table().with_format("torch")),
+        open_examples(tmp_path / "train.parquet"),
+        open_examples(folder),
+        open_examples(ImageFolder(folder, transform=v2.RandomCrop(4), target_transform=lambda label: label + 5)),
+        open_examples([(picture, label) for picture, label in zip(PICTURES, LABELS, strict=True)]),
+        open_examples([{"img": p, "label": y} for p, y in zip(PICTURES, LABELS, strict=True)]),
+        open_examples(TensorDataset(torch.from_numpy(PICTURES).permute(0, 3, 1, 2), torch.tensor(LABELS))),
+        open_examples(ConcatDataset([Subset(table(), [3, 4, 5]), Subset(ImageFolder(folder), [0, 1, 2, 3])])),
+    ]
+    expected = {content_key(picture): target_digest(label) for picture, label in zip(PICTURES, LABELS, strict=True)}
+    for examples in doors:
+        assert examples.inputs.shape[1:] == (3, 9, 7)
+        assert examples.inputs.dtype == torch.float32
+        assert examples.inputs.max() <= 1
+        found = dict(zip(map(bytes, examples.keys), map(bytes, examples.target_digests), strict=True))
+        assert found == expected
+    assert doors[0].classes == ("cat", "dog")
+    assert torch.equal(doors[0].inputs[2], torch.from_numpy(PICTURES[2]).permute(2, 0, 1) / 255)
+
+
+def test_digits_are_keyed_as_the_rows_of_scikit_learn():
+    from sklearn.datasets import load_digits
+
+    digits = open_examples("sklearn:digits", limit=20)
+    rows = load_digits()
+    assert np.array_equal(digits.keys, content_keys(rows.data[:20]))
+    assert torch.equal(digits.inputs[5].flatten(), torch.tensor(rows.data[5] / 16, dtype=torch.float32))
+    assert digits.classes == tuple("0123456789")
+
+
+def test_text_is_keyed_whole_and_seen_as_tokens():
+    texts = Dataset.from_dict({"text": ["One good film.", "one GOOD film ."], "label": ["pos", "neg"]})
+    examples = open_examples(texts)
+    assert bytes(examples.keys[0]) == content_key("One good film.") != bytes(examples.keys[1])
+    assert torch.equal(examples.inputs[0], examples.inputs[1])
+    assert examples.inputs.dtype == torch.int64
+    assert (examples.classes, examples.targets.tolist()) == (("neg", "pos"), [1, 0])
+
+
+def test_numeric_columns_are_one_row_and_a_column_of_lists_keeps_its_type():
+    columns = Dataset.from_dict({"a": [1, 2], "b": [0.5, 1.5], "label": [0, 1]})
+    assert bytes(open_examples(columns).keys[1]) == content_key(np.array([2.0, 1.5]))
+    features = Features({"x": [Value("float32")], "y": Value("int64")})
+    lists = Dataset.from_dict({"x": [[0.1, 0.2], [0.3, 0.4]], "y": [0, 1]}, features=features)
+    assert bytes(open_examples(lists).keys[0]) == content_key(np.array([0.1, 0.2], np.float32))
+
+
+def test_mixed_sizes_need_a_size_and_keys_do_not_change_with_it():
+    pairs = [(PICTURES[0], 0), (PICTURES[1][:5], 1), (PICTURES[2][:, :, 0], 0)]
+    with pytest.raises(ShapeError, match="size="):
+        open_examples(pairs)
+    examples = open_examples(pairs, size=(4, 4))
+    assert examples.inputs.shape == (3, 3, 4, 4)
+    assert [bytes(key) for key in examples.keys] == [content_key(value) for value, _ in pairs]
+
+
+def test_corrected_labels_change_target_digests_alone():
+    examples = open_examples(table())
+    other = examples.with_targets(1 - examples.targets)
+    assert (other.target_digests != examples.target_digests).any(axis=1).all()
+    assert other.fingerprint() == examples.fingerprint() != examples.subset([1, 0]).fingerprint()
+    assert Examples.concatenated(examples, other).duplicates == 6
+    assert examples.subset(examples.targets == 1).targets.tolist() == [1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("dataset", "error", "message"),
+    [
+        ("sklearn:iris", InputError, "sklearn:digits"),
+        ("/nowhere/at/all.parquet", InputError, "cannot be opened"),
+        ([], InputError, "empty"),
+        (Dataset.from_dict({"text": [], "label": []}), InputError, "empty"),
+        (Dataset.from_dict({"text": ["a"], "body": ["b"]}), InputError, "targets="),
+        (Dataset.from_dict({"one": ["a"], "two": ["b"], "label": [0]}), InputError, "inputs="),
+        (Dataset.from_dict({"text": ["a"], "label": [0.5]}), LabelError, "class index"),
+        (Dataset.from_dict({"text": ["a"], "label": [-1]}), LabelError, "-1"),
+        (iter([1]), InputError, "map-style"),
+        ([object()], InputError, "expected"),
+    ],
+)
+def test_what_cannot_be_opened_is_refused(dataset, error, message):
+    with pytest.raises(error, match=message):
+        open_examples(dataset)
+
+
+def test_a_picture_that_is_none_is_named():
+    features = Features({"image": ImageFeature(), "label": Value("int64")})
+    broken = Dataset.from_dict({"image": [{"bytes": b"no picture", "path": "one.png"}], "label": [0]}, features=features)
+    with pytest.raises(InputError, match="cannot be decoded"):
+        open_examples(broken)
+
+
+def test_reading_by_row_reaches_through_nested_containers():
+    joined = raw_examples(ConcatDataset([Subset(table(), [5, 4]), table()]))
+    values, targets = joined.read(np.array([7, 0, 2]))
+    assert [np.asarray(value).tolist() for value in values] == [PICTURES[i].tolist() for i in (5, 5, 0)]
+    assert targets == [LABELS[5], LABELS[5], LABELS[0]]
+
+
+def test_splits_are_stratified_seeded_and_disjoint():
+    digits = open_examples("sklearn:digits")
+    sizes = {"noisy": 1247, "trusted": 50, "test": 500}
+    parts = split_examples(digits, sizes, seed=3)
+    assert {name: len(part) for name, part in parts.items()} == sizes
+    check_disjoint(**parts)
+    assert torch.bincount(parts["trusted"].targets).tolist() == [5] * 10
+    assert parts["test"].fingerprint() == split_examples(digits, sizes, seed=3)["test"].fingerprint()
+    assert parts["test"].fingerprint() != split_examples(digits, sizes, seed=4)["test"].fingerprint()
+
+
+def test_copies_of_one_example_never_sit_in_two_parts():
+    digits = open_examples("sklearn:digits", limit=100)
+    parts = split_examples(Examples.concatenated(digits, digits), {"a": 50, "b": 50}, seed=0)
+    check_disjoint(**parts)
+
+
+def test_bad_splits_are_refused():
+    digits = open_examples("sklearn:digits", limit=100)
+    with pytest.raises(SplitError, match="at least one"):
+        split_examples(digits, {"a": 0}, seed=0)
+    with pytest.raises(SplitError, match="100 different"):
+        split_examples(digits, {"a": 60, "b": 41}, seed=0)
+    with pytest.raises(SplitError, match="share 10 examples"):
+        check_disjoint(train=digits.subset(range(20)), test=digits.subset(range(10, 30)))
