@@ -1,0 +1,37 @@
+"""Put the pages together: one router from the catalogue, the files and the accounts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fastapi import APIRouter, HTTPException
+from fastapi.responses import FileResponse, Response
+
+from commentary_hub_server.routes.pages._account import add_account
+from commentary_hub_server.routes.pages._commentary import add_commentary
+from commentary_hub_server.routes.pages._files import add_files
+from commentary_hub_server.routes.pages._finding import add_finding
+from commentary_hub_server.routes.pages._site import Site
+from commentary_hub_server.rules.catalogue import Accounts, Catalogue, Shelf
+
+_STATIC = Path(__file__).parents[2] / "static"
+_TYPES = {"site.css": "text/css; charset=utf-8", "site.js": "text/javascript; charset=utf-8"}
+
+
+def build_router(catalogue: Catalogue, shelf: Shelf, accounts: Accounts, secret: str, *, secure: bool) -> APIRouter:
+    """All pages. ``secret`` signs sessions; ``secure`` keeps cookies to HTTPS, where the hub is served so."""
+    site = Site(catalogue, shelf, accounts, secret, secure=secure)
+    router = APIRouter(include_in_schema=False)
+
+    @router.get("/static/{name}")
+    def static(name: str) -> Response:
+        if name not in _TYPES:
+            raise HTTPException(404)
+        headers = {"Cache-Control": "public, max-age=3600", "X-Content-Type-Options": "nosniff"}
+        return FileResponse(_STATIC / name, media_type=_TYPES[name], headers=headers)
+
+    add_finding(router, site)
+    add_account(router, site)
+    add_files(router, site)
+    add_commentary(router, site)
+    return router
