@@ -136,7 +136,9 @@ def test_what_cannot_be_opened_is_refused(dataset, error, message):
 
 def test_a_picture_that_is_none_is_named():
     features = Features({"image": ImageFeature(), "label": Value("int64")})
-    broken = Dataset.from_dict({"image": [{"bytes": b"no picture", "path": "one.png"}], "label": [0]}, features=features)
+    broken = Dataset.from_dict(
+        {"image": [{"bytes": b"no picture", "path": "one.png"}], "label": [0]}, features=features
+    )
     with pytest.raises(InputError, match="cannot be decoded"):
         open_examples(broken)
 

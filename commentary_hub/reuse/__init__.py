@@ -1,0 +1,14 @@
+"""Reuse: a stored commentary in any training run.
+
+::
+
+    binding = bind(stored, train_set)                                # finds every example by its content
+    for inputs, targets, rows in DataLoader(binding, batch_size=64, shuffle=True):
+        loss = binding.loss(student, inputs, targets, rows)
+"""
+
+from commentary_hub.reuse._bind import bind
+from commentary_hub.reuse._binding import Binding, Counts
+from commentary_hub.reuse._match import Match, match_rows
+
+__all__ = ["Binding", "Counts", "Match", "bind", "match_rows"]

@@ -1,0 +1,221 @@
+"""Binding: every weight lands on its own example, whatever became of the dataset since."""
+
+import logging
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from datasets import ClassLabel, Dataset, Features, List, Value
+from torch.utils.data import ConcatDataset, DataLoader, Subset, TensorDataset
+
+from commentary_hub.artefact import Rows, load, save
+from commentary_hub.commentaries import ExampleWeights, cross_entropy
+from commentary_hub.data import content_keys, open_examples, target_digests
+from commentary_hub.errors import BindingError, ClassesDiffer, ConflictingRows, TooFewRows, WrongDataset
+from commentary_hub.manifest import DatasetBinding, Iterations, KeyScheme
+from commentary_hub.reuse import bind, match_rows
+
+N = 200
+X = torch.randn(N, 5, generator=torch.Generator().manual_seed(0))
+Y = torch.arange(N) % 4
+LOGITS = torch.linspace(-3, 3, N)
+WEIGHTS = torch.sigmoid(LOGITS)
+
+
+def stored(folder, keys=None, digests=None, *, logits=LOGITS, form="numeric", classes=None, salt=None, **options):
+    keys = content_keys(X, salt=salt) if keys is None else keys
+    digests = target_digests(Y) if digests is None else digests
+    table = ExampleWeights(rows=len(keys), stages=options.pop("stages", 1))
+    with torch.no_grad():
+        table.logits.copy_(logits.reshape(len(keys), -1))
+    scheme = KeyScheme(form=form, salted=salt is not None)
+    binding = DatasetBinding(identity={"id": "some/rows"}, rows=len(keys), key=scheme, classes=classes)
+    save(folder, table, name="rows", dataset=binding, loss_reduction="mean", rows=Rows(keys, digests), **options)
+    return load(folder)
+
+
+def table_dataset(x=X, y=Y, names="abcd"):
+    features = Features({"x": List(Value("float32")), "label": ClassLabel(names=list(names))})
+    return Dataset.from_dict({"x": x.tolist(), "label": y.tolist()}, features=features)
+
+
+def test_weights_follow_their_examples_through_every_container(tmp_path):
+    commentary = stored(tmp_path / "a")
+    order = torch.randperm(N, generator=torch.Generator().manual_seed(1))
+    base = TensorDataset(X, Y)
+    for dataset, known_places in [
+        (base, torch.arange(N)),
+        (TensorDataset(X[order], Y[order]), order),
+        (Subset(base, order[:50].tolist()), order[:50]),
+        (ConcatDataset([Subset(base, [7, 3]), base]), torch.cat([torch.tensor([7, 3]), torch.arange(N)])),
+        (table_dataset(), torch.arange(N)),
+        (table_dataset().shuffle(seed=3).filter(lambda row: row["label"] != 2), None),
+        ([{"x": x, "label": y} for x, y in zip(X, Y, strict=True)], torch.arange(N)),
+    ]:
+        places = known_places
+        if places is None:
+            index = {bytes(key): place for place, key in enumerate(content_keys(X))}
+            rows = [np.asarray(row, np.float32) for row in dataset["x"]]
+            places = torch.tensor([index[bytes(key)] for key in content_keys(rows)])
+        binding = bind(commentary, dataset)
+        assert (binding.counts.found, binding.counts.missing) == (len(dataset), 0)
+        expected = WEIGHTS[places] / WEIGHTS[places].double().mean()
+        assert torch.allclose(binding.weights(), expected.float(), atol=1e-6)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_three_changed_lines_give_the_weighted_loss(tmp_path, workers):
+    train_set = bind(stored(tmp_path / "a"), TensorDataset(X, Y))
+    student = torch.nn.Linear(5, 4)
+    mean = WEIGHTS.double().mean().float()
+    seen = 0
+    for inputs, targets, rows in DataLoader(train_set, batch_size=32, shuffle=True, num_workers=workers):
+        loss = train_set.loss(student, inputs, targets, rows)
+        expected = (WEIGHTS[rows] / mean * cross_entropy(student(inputs), targets)).mean()
+        assert torch.equal(inputs, X[rows])
+        assert torch.allclose(loss, expected, atol=1e-6)
+        seen += len(rows)
+    assert seen == N
+
+
+def test_changed_labels_and_foreign_rows_get_the_neutral_value_and_are_counted(tmp_path):
+    commentary = stored(tmp_path / "a")
+    labels = Y.clone()
+    labels[:10] = (labels[:10] + 1) % 4
+    foreign = torch.randn(20, 5)
+    dataset = TensorDataset(torch.cat([X, foreign]), torch.cat([labels, torch.zeros(20, dtype=torch.int64)]))
+    binding = bind(commentary, dataset, threshold=0.5)
+    assert (binding.counts.found, binding.counts.missing, binding.counts.other_target) == (190, 20, 10)
+    mean = WEIGHTS[10:].double().mean().float()
+    neutral = torch.cat([torch.arange(10), torch.arange(200, 220)])
+    assert torch.allclose(binding.weights()[neutral], 0.5 / mean)
+    assert torch.allclose(binding.weights()[10:200], WEIGHTS[10:] / mean)
+    with pytest.raises(TooFewRows, match=r"190 of 220 examples \(20 are missing, 10 have another target") as caught:
+        bind(commentary, dataset)
+    assert (caught.value.found, caught.value.missing, caught.value.other_target) == (190, 20, 10)
+
+
+def test_refusals_come_before_training_and_say_why(tmp_path):
+    commentary = stored(tmp_path / "a", classes=tuple("abcd"))
+    with pytest.raises(WrongDataset, match="none of the 5 examples"):
+        bind(commentary, TensorDataset(torch.randn(5, 5), torch.zeros(5, dtype=torch.int64)))
+    with pytest.raises(WrongDataset, match="holds text ones"):
+        bind(commentary, [("words", 0)])
+    with pytest.raises(ClassesDiffer, match="same order"):
+        bind(commentary, table_dataset(names="bacd"))
+    salt = "sixteen bytes and more"
+    salted = stored(tmp_path / "b", salt=salt)
+    with pytest.raises(BindingError, match="salt="):
+        bind(salted, TensorDataset(X, Y))
+    assert bind(salted, TensorDataset(X, Y), salt=salt).counts.found == N
+
+
+def test_one_content_under_two_targets_is_told_apart_by_the_target_and_refused_without(tmp_path):
+    labels = torch.tensor([0, 1])
+    twice = content_keys(X[[0, 0]])
+    commentary = stored(tmp_path / "a", twice, target_digests(labels), logits=torch.tensor([2.0, -2.0]))
+    weights = bind(commentary, TensorDataset(X[[0, 0]], labels)).weights()
+    expected = torch.sigmoid(torch.tensor([2.0, -2.0]))
+    assert torch.allclose(weights, expected / expected.mean())
+    with pytest.raises(ConflictingRows, match="targets="):
+        bind(commentary, [X[0]])
+
+
+def test_a_compiled_student_trains_as_a_plain_one(tmp_path):
+    commentary = stored(tmp_path / "a")
+    student = torch.nn.Linear(5, 4)
+    rows = torch.arange(32)
+    plain = bind(commentary, TensorDataset(X, Y)).loss(student, X[:32], Y[:32], rows)
+    compiled = bind(commentary, TensorDataset(X, Y)).loss(
+        torch.compile(student, backend="aot_eager", fullgraph=True), X[:32], Y[:32], rows
+    )
+    compiled.backward()
+    assert torch.allclose(plain, compiled)
+    assert student.weight.grad is not None
+
+
+def test_examples_that_taught_it_are_warned_of(tmp_path, caplog):
+    commentary = stored(tmp_path / "a", validation_keys=content_keys(X[:7]))
+    with caplog.at_level(logging.WARNING, "commentary_hub.reuse"):
+        assert bind(commentary, TensorDataset(X, Y)).counts.leaked == 7
+    assert "7 examples" in caplog.text
+
+
+def test_past_the_recorded_steps_the_last_stage_holds_and_is_logged_once(tmp_path, caplog):
+    logits = torch.stack([torch.zeros(N), LOGITS], dim=1)
+    commentary = stored(tmp_path / "a", logits=logits, stages=2, iterations=Iterations(steps=2, batch_size=4))
+    binding = bind(commentary, TensorDataset(X, Y))
+    student, rows = torch.nn.Linear(5, 4), torch.arange(N)
+    losses = [binding.loss(student, X, Y, rows).item() for _ in range(6)]
+    assert losses[0] == pytest.approx(cross_entropy(student(X), Y).mean().item(), abs=1e-5)
+    assert losses[1:] == pytest.approx([losses[1]] * 5)
+    assert losses[0] != losses[1]
+    assert caplog.text.count("last value holds") == 1
+
+
+def test_views_for_data_tools(tmp_path):
+    binding = bind(stored(tmp_path / "a"), table_dataset())
+    binding.column().to_parquet(tmp_path / "weighted.parquet")
+    assert torch.allclose(torch.tensor(binding.column()["weight"][:]), binding.weights())
+    assert binding.filter(0.25)["label"] == table_dataset().select(range(150, 200))["label"]
+    drawn = torch.tensor(list(binding.sampler(20_000)))
+    assert float(WEIGHTS[drawn].mean()) == pytest.approx(float((WEIGHTS**2).sum() / WEIGHTS.sum()), abs=0.01)
+    batch = next(iter(DataLoader(binding.dataset.with_format("torch"), batch_size=4, shuffle=True)))
+    assert torch.allclose(batch["x"], X[batch["commentary_row"]])
+
+
+def test_matching_agrees_with_a_dictionary_also_on_crowded_keys():
+    rng = np.random.default_rng(0)
+    keys = np.zeros((20_000, 16), np.uint8)
+    keys[:, [0, 7, 8, 15]] = rng.integers(0, 16, (20_000, 4))
+    digests = rng.integers(0, 2, (20_000, 8)).astype(np.uint8)
+    table, _ = Rows(keys[:15_000], digests[:15_000]).sort()
+    match = match_rows(table.keys, table.targets, keys, digests)
+    known = {(bytes(k), bytes(t)): row for row, (k, t) in enumerate(zip(table.keys, table.targets, strict=True))}
+    expected = [known.get((bytes(k), bytes(t)), -1) for k, t in zip(keys, digests, strict=True)]
+    assert match.rows.tolist() == expected
+    contents = {key for key, _ in known}
+    assert match.missing == sum(bytes(key) not in contents for key in keys)
+    assert match.found + match.missing + match.other_target == 20_000
+
+
+@pytest.mark.real_data
+def test_mnist_from_parquet_binds_to_torchvision_files(tmp_path, monkeypatch):
+    from torchvision.datasets import MNIST
+
+    root = Path(os.environ.get("COMMENTARY_HUB_TEST_DATA", Path(__file__).parents[3] / "shared/data"))
+    file = root / "ylecun/mnist/mnist/test-00000-of-00001.parquet"
+    if not file.is_file():
+        pytest.skip(f"no {file}: set COMMENTARY_HUB_TEST_DATA")
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    learned = open_examples(file)
+    logits = torch.randn(len(learned), generator=torch.Generator().manual_seed(0))
+    commentary = stored(tmp_path / "a", learned.keys, learned.target_digests, logits=logits, form="image")
+    rng = np.random.default_rng(0)
+    kept = rng.permutation(len(learned))[: int(0.9 * len(learned))]
+    foreign = rng.integers(0, 256, (len(learned) // 10, 28, 28), dtype=np.uint8)
+    labels = learned.targets[kept].numpy().copy()
+    corrected = rng.choice(len(kept), len(kept) // 20, replace=False)
+    labels[corrected] = (labels[corrected] + 1) % 10
+    pictures = (learned.inputs[kept, 0] * 255).round().byte().numpy()
+    shuffle = rng.permutation(len(kept) + len(foreign))
+    raw = tmp_path / "MNIST/raw"
+    raw.mkdir(parents=True)
+    all_pictures = np.concatenate([pictures, foreign])[shuffle]
+    all_labels = np.concatenate([labels, np.zeros(len(foreign), labels.dtype)])[shuffle].astype(np.uint8)
+    for part in ("train", "t10k"):
+        shape = np.array([0x803, *all_pictures.shape], ">i4").tobytes()
+        (raw / f"{part}-images-idx3-ubyte").write_bytes(shape + all_pictures.tobytes())
+        shape = np.array([0x801, len(all_labels)], ">i4").tobytes()
+        (raw / f"{part}-labels-idx1-ubyte").write_bytes(shape + all_labels.tobytes())
+    binding = bind(commentary, MNIST(tmp_path, transform=lambda picture: picture.rotate(30)), threshold=0.8)
+    assert binding.counts.found == len(kept) - len(corrected)
+    assert (binding.counts.missing, binding.counts.other_target) == (len(foreign), len(corrected))
+    expected = torch.full((len(shuffle),), 0.5)
+    expected[: len(kept)] = torch.sigmoid(logits[kept])
+    expected[corrected] = 0.5
+    found = np.setdiff1d(np.arange(len(kept)), corrected)
+    mean = expected[found].double().mean().float()
+    assert torch.allclose(binding.weights(), expected[shuffle] / mean, atol=1e-5)
