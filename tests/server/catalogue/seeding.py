@@ -187,7 +187,13 @@ def measured_gain(manifest, chance):
     base, measurements, verdicts = chance.gauss(0.05, 0.06), [], []
     for student in ("mlp", "cnn"):
         measurements.append(
-            {"student": student, "control": "commentary", "runs": 10, "accuracy_mean": 0.89, "accuracy_ci95": (0.88, 0.9)}
+            {
+                "student": student,
+                "control": "commentary",
+                "runs": 10,
+                "accuracy_mean": 0.89,
+                "accuracy_ci95": (0.88, 0.9),
+            }
         )
         for at, control in enumerate(("none", "equal_data", "shuffled", "clean_only")):
             mean, half = base + (3 - at) * 0.04, 0.015 + chance.random() * 0.02
@@ -199,7 +205,9 @@ def measured_gain(manifest, chance):
                     "difference_ci95": (mean - half, mean + half),
                 }
             )  # fmt: skip
-            verdicts.append({"student": student, "control": control, "outcome": outcome, "sentence": f"Against {control}."})
+            verdicts.append(
+                {"student": student, "control": control, "outcome": outcome, "sentence": f"Against {control}."}
+            )
     outcome = verdicts[-1]["outcome"]
     return Evidence.model_validate(
         {

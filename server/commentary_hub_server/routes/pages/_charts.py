@@ -106,7 +106,7 @@ def intervals(lines: Sequence[Interval], *, name: str) -> Markup:
     low = min(0.0, *(line.low for line in lines))
     high = max(0.0, *(line.high for line in lines))
     span = (high - low) or 1.0
-    width, row, left, right = 640, 34, 210, 90
+    width, row, left, right = 640, 34, 270, 80
 
     def x(value: float) -> float:
         return left + (value - low) / span * (width - left - right)
@@ -116,20 +116,21 @@ def intervals(lines: Sequence[Interval], *, name: str) -> Markup:
     for at, line in enumerate(lines):
         y = (at + 0.5) * row
         parts.append(
-            _text(0, y + 4, _short(line.label, 28), "start")
+            _text(0, y + 4, _short(line.label, 36), "start")
             + f'<g class="interval {escape(line.outcome or "unknown")}">'
             f'<line x1="{x(line.low):.1f}" x2="{x(line.high):.1f}" y1="{y}" y2="{y}"/>'
             f'<circle cx="{x(line.mean):.1f}" cy="{y}" r="5"/></g>' + _text(width, y + 4, points(line.mean), "end")
         )
     said = "; ".join(f"{line.label} {points(line.mean)}" for line in lines)
-    return _svg(width, len(lines) * row + 4, f"{name}: {said}", "".join(parts), "leaderboard")
+    chart = _svg(width, len(lines) * row + 4, f"{name}: {said}", "".join(parts), "leaderboard")
+    return Markup('<div class="scroll" tabindex="0" role="region" aria-label="{}">{}</div>').format(name, chart)
 
 
 def spark(mean: float, low: float, high: float, outcome: str | None) -> Markup:
-    """One small interval on a fixed axis of −50 to +50 points, for lists; the number stands beside it."""
+    """One small interval on a fixed axis of −25 to +25 points, for lists; the number stands beside it."""
 
     def x(value: float) -> float:
-        return 60 + 120 * max(-0.5, min(0.5, value))
+        return 60 + 240 * max(-0.25, min(0.25, value))
 
     body = (
         f'<line class="zero" x1="60" x2="60" y1="2" y2="14"/><g class="interval {escape(outcome or "unknown")}">'

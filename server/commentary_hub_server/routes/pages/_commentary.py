@@ -93,9 +93,11 @@ def _weights(site: Site, found: Commentary, threshold: float) -> dict[str, Any]:
         if not table:
             return empty
         last = [line[-1] for line in table]
+        # A sampled table no longer says which row a weight belongs to: then only counts are shown.
+        whole = len(last) == rows_by_range(read, header, 0, 0).total
         shown = sorted(range(len(last)), key=lambda at: abs(last[at] - threshold))
         sides = [
-            _side(read, header, last, [at for at in shown if (last[at] < threshold) is low], low)
+            _side(read, header, last, [at for at in shown if (last[at] < threshold) is low], low=low, whole=whole)
             for low in (True, False)
         ]
     except (ArtefactError, FileNotFoundError):
@@ -115,7 +117,9 @@ def _weights(site: Site, found: Commentary, threshold: float) -> dict[str, Any]:
     }
 
 
-def _side(read: Any, header: Any, values: list[float], rows: list[int], low: bool) -> tuple[str, int, list[Any]]:
+def _side(
+    read: Any, header: Any, values: list[float], rows: list[int], *, low: bool, whole: bool
+) -> tuple[str, int, list[Any]]:
     """The examples nearest the threshold: where a different choice would change something first."""
-    nearest = [(rows_by_range(read, header, at, 1).rows[0].key, values[at]) for at in rows[:_NEIGHBOURS]]
+    nearest = [(rows_by_range(read, header, at, 1).rows[0].key, values[at]) for at in rows[: _NEIGHBOURS * whole]]
     return ("Below" if low else "Above", len(rows), nearest)

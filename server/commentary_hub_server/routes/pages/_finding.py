@@ -54,7 +54,6 @@ def add_finding(router: APIRouter, site: Site) -> None:
             "home.html",
             query=query,
             page=page,
-            wide=True,
             facets=_facets(query, site.catalogue.facets(query, viewer)),
             kept=[(name, value) for name, value in _chosen(query).items() if name != "search"],
             sorts=[(key, label, _address(query, sort=key)) for key, label in labels],

@@ -15,7 +15,11 @@ from commentary_hub_server.routes.pages._site import Site
 from commentary_hub_server.rules.catalogue import Accounts, Catalogue, Shelf
 
 _STATIC = Path(__file__).parents[2] / "static"
-_TYPES = {"site.css": "text/css; charset=utf-8", "site.js": "text/javascript; charset=utf-8"}
+_TYPES = {
+    "site.css": "text/css; charset=utf-8",
+    "site.js": "text/javascript; charset=utf-8",
+    "site.svg": "image/svg+xml",
+}
 
 
 def build_router(catalogue: Catalogue, shelf: Shelf, accounts: Accounts, secret: str, *, secure: bool) -> APIRouter:
