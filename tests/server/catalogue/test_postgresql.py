@@ -1,0 +1,98 @@
+"""The catalogue on PostgreSQL answers as on SQLite; a throwaway cluster, where the server's binaries are installed."""
+
+import glob
+import os
+import pwd
+import random
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+import pytest
+from sqlalchemy import create_engine
+
+from commentary_hub_server.rules.catalogue import Catalogue, Query, Viewer
+from tests.server.catalogue.seeding import world
+
+
+def binaries():
+    found = shutil.which("initdb")
+    debian = sorted(glob.glob("/usr/lib/postgresql/*/bin/initdb"))
+    return Path(found).parent if found else Path(debian[-1]).parent if debian else None
+
+
+@pytest.fixture
+def postgresql():
+    folder = binaries()
+    if folder is None:
+        pytest.skip("no PostgreSQL server binaries (Debian: apt-get install postgresql)")
+    options = {}
+    if os.geteuid() == 0:
+        try:
+            account = pwd.getpwnam("postgres")
+        except KeyError:
+            pytest.skip("PostgreSQL refuses to run as root, and there is no user postgres")
+        options = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
+    with tempfile.TemporaryDirectory() as place:
+        Path(place).chmod(0o755)
+        data = Path(place, "data")
+        data.mkdir()
+        if options:
+            os.chown(data, options["user"], options["group"])
+
+        def run(*command):
+            subprocess.run(
+                command, check=True, cwd=data, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **options
+            )
+
+        run(folder / "initdb", "-D", data, "-U", "hub", "-A", "trust", "-E", "UTF8", "--no-sync", "--locale=C.UTF-8")
+        run(
+            folder / "pg_ctl",
+            "-D",
+            data,
+            "-w",
+            "-o",
+            f"-k {data} -c listen_addresses='' -F",
+            "-l",
+            data / "log",
+            "start",
+        )
+        try:
+            yield f"postgresql+psycopg://hub@/postgres?host={data}"
+        finally:
+            run(folder / "pg_ctl", "-D", data, "-m", "immediate", "-w", "stop")
+
+
+def test_both_databases_give_the_same_answers(postgresql):
+    engine = create_engine(postgresql)
+    there = Catalogue(engine)
+    there.create()
+    there.create()
+    _, here, *_ = world(24)
+    admin = Viewer(is_admin=True)
+    entries = list(here.search(Query(sort="name", limit=100), admin).entries)
+    random.Random(0).shuffle(entries)
+    for entry in entries:
+        there.put(entry)
+        there.put(entry)
+    here_entries = [here.one(entry.repo_id, admin) for entry in entries]
+    assert [there.one(entry.repo_id, admin) for entry in entries] == here_entries
+    viewers = (Viewer(), Viewer("ada", frozenset({"ada"})), admin)
+    queries = (
+        Query(), Query(search="cifar weights"), Query(search="'"), Query(dataset="SKLEARN/digits"), Query(kind="label_blend"),
+        Query(student="cnn"), Query(min_gain=0.05), Query(verified=False), Query(search="digi"), Query(search="sklearn/dig"),
+    )  # fmt: skip
+    for viewer in viewers:
+        for query in queries:
+            answers = []
+            for catalogue in (here, there):
+                page = catalogue.search(query, viewer)
+                facets = catalogue.facets(query, viewer)
+                answers.append((page.total, {name: sorted(values) for name, values in facets.items()}))
+            assert answers[0] == answers[1], query
+        best = [[(line.dataset, line.count) for line in one.datasets(viewer)] for one in (here, there)]
+        assert best[0] == best[1]
+    there.remove(entries[0].repo_id)
+    assert there.one(entries[0].repo_id, admin) is None
+    engine.dispose()
