@@ -140,8 +140,7 @@ def weight_table(rows, stages, chance):
     logits = []
     for _ in range(rows):
         mistake = chance.random() < 0.4
-        for stage in range(stages):
-            logits.append(chance.gauss(-2.2 if mistake else 2.0, 0.9) * (stage + 1) / stages)
+        logits += [chance.gauss(-2.2 if mistake else 2.0, 0.9) * (stage + 1) / stages for stage in range(stages)]
     return tensors(
         [
             ("rows.keys", "U8", [rows, 16], b"".join(keys)),
@@ -214,19 +213,20 @@ def measured_gain(manifest, chance):
             "tensor_digest": tensor_digest(manifest.files), "dataset": manifest.dataset.identity.id,
             "protocol": {
                 "students": ("mlp", "cnn"), "controls": ("none", "equal_data", "shuffled", "clean_only"), "seeds": 10,
-                "steps": 600, "batch_size": 64, "learning_rates": (0.1, 0.03), "selection": "validation", "rule": "ci95",
+                "steps": 600, "batch_size": 64, "learning_rates": (0.1, 0.03), "selection": "validation",
+                "rule": "ci95",
             },
             "measurements": measurements, "verdicts": verdicts, "outcome": outcome,
             "summary": {"helps": "It helps: every paired interval lies above zero, for both students.",
                         "hurts": "It hurts: against the best control the paired interval lies below zero.",
-                        "no_difference": "No difference shown: against the best control the interval holds zero."}[outcome],
+                        "no_difference": "No difference shown: against the best control it holds zero."}[outcome],
             "hardware": "2 cores", "versions": {"torch": "2.11"}, "cost_seconds": 80.0,
         }
     )  # fmt: skip
 
 
 def world(count=24, *, url="sqlite://", seed=0):
-    """(app, catalogue, shelf, accounts) with ``count`` commentaries, the last one private; beyond 24 the files repeat."""
+    """(app, catalogue, shelf, accounts) with ``count`` commentaries, the last private; beyond 24 only catalogued."""
     options = {"poolclass": StaticPool, "connect_args": {"check_same_thread": False}} if url == "sqlite://" else {}
     engine = create_engine(url, **options)
     catalogue, shelf, chance = Catalogue(engine), MemoryShelf(), random.Random(seed)

@@ -1,6 +1,5 @@
 """The catalogue on PostgreSQL answers as on SQLite; a throwaway cluster, where the server's binaries are installed."""
 
-import glob
 import os
 import pwd
 import random
@@ -18,7 +17,7 @@ from tests.server.catalogue.seeding import world
 
 def binaries():
     found = shutil.which("initdb")
-    debian = sorted(glob.glob("/usr/lib/postgresql/*/bin/initdb"))
+    debian = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
     return Path(found).parent if found else Path(debian[-1]).parent if debian else None
 
 
@@ -80,8 +79,10 @@ def test_both_databases_give_the_same_answers(postgresql):
     assert [there.one(entry.repo_id, admin) for entry in entries] == here_entries
     viewers = (Viewer(), Viewer("ada", frozenset({"ada"})), admin)
     queries = (
-        Query(), Query(search="cifar weights"), Query(search="'"), Query(dataset="SKLEARN/digits"), Query(kind="label_blend"),
-        Query(student="cnn"), Query(min_gain=0.05), Query(verified=False), Query(search="digi"), Query(search="sklearn/dig"),
+        Query(), Query(search="cifar weights"), Query(search="'"),
+        Query(dataset="SKLEARN/digits"), Query(kind="label_blend"),
+        Query(student="cnn"), Query(min_gain=0.05), Query(verified=False), Query(search="digi"),
+        Query(search="sklearn/dig"),
     )  # fmt: skip
     for viewer in viewers:
         for query in queries:

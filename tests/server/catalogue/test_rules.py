@@ -117,8 +117,10 @@ def test_rows_by_key_range_and_arrow_agree():
     "header",
     [
         b"[]", b"{", b"[" * 5000, b'{"a":1}', b'{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,4]}}',
-        b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}}', b'{"a":{"dtype":"X","shape":[],"data_offsets":[0,4]}}',
-        b'{"a":{"dtype":"F32","shape":[-1],"data_offsets":[0,-4]}}', b'{"a":{"dtype":"U8","shape":[99],"data_offsets":[0,99]}}',
+        b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}}',
+        b'{"a":{"dtype":"X","shape":[],"data_offsets":[0,4]}}',
+        b'{"a":{"dtype":"F32","shape":[-1],"data_offsets":[0,-4]}}',
+        b'{"a":{"dtype":"U8","shape":[99],"data_offsets":[0,99]}}',
         b'{"__metadata__":{"a":1}}', b'{"a":{},"a":{}}',
     ],
 )  # fmt: skip

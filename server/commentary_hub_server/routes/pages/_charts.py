@@ -106,7 +106,7 @@ def intervals(lines: Sequence[Interval], *, name: str) -> Markup:
     low = min(0.0, *(line.low for line in lines))
     high = max(0.0, *(line.high for line in lines))
     span = (high - low) or 1.0
-    width, row, left, right = 640, 34, 270, 80
+    width, row, left, right = 420, 46, 8, 64
 
     def x(value: float) -> float:
         return left + (value - low) / span * (width - left - right)
@@ -114,16 +114,15 @@ def intervals(lines: Sequence[Interval], *, name: str) -> Markup:
     zero = f'<line class="zero" x1="{x(0):.1f}" x2="{x(0):.1f}" y1="4" y2="{len(lines) * row}"/>'
     parts = [zero]
     for at, line in enumerate(lines):
-        y = (at + 0.5) * row
+        y = at * row + 32
         parts.append(
-            _text(0, y + 4, _short(line.label, 36), "start")
+            _text(0, y - 14, _short(line.label, 40), "start")
             + f'<g class="interval {escape(line.outcome or "unknown")}">'
             f'<line x1="{x(line.low):.1f}" x2="{x(line.high):.1f}" y1="{y}" y2="{y}"/>'
             f'<circle cx="{x(line.mean):.1f}" cy="{y}" r="5"/></g>' + _text(width, y + 4, points(line.mean), "end")
         )
     said = "; ".join(f"{line.label} {points(line.mean)}" for line in lines)
-    chart = _svg(width, len(lines) * row + 4, f"{name}: {said}", "".join(parts), "leaderboard")
-    return Markup('<div class="scroll" tabindex="0" role="region" aria-label="{}">{}</div>').format(name, chart)
+    return _svg(width, len(lines) * row + 4, f"{name}: {said}", "".join(parts), "leaderboard")
 
 
 def spark(mean: float, low: float, high: float, outcome: str | None) -> Markup:
