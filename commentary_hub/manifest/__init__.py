@@ -15,6 +15,7 @@ from commentary_hub.manifest._evidence import (
     Verification,
     judge,
 )
+from commentary_hub.manifest._folder import artefact_files, read_manifest, verify_folder
 from commentary_hub.manifest._manifest import (
     CARD_NAME,
     EVIDENCE_NAME,
@@ -76,9 +77,12 @@ __all__ = [
     "TensorInfo",
     "Verdict",
     "Verification",
+    "artefact_files",
     "card_metadata",
     "judge",
+    "read_manifest",
     "render_card",
     "split_card",
     "tensor_digest",
+    "verify_folder",
 ]

@@ -36,12 +36,12 @@ def render_card(manifest: Manifest, body: str) -> str:
 
 
 def split_card(text: str) -> tuple[dict[str, Any], str]:
-    """A card's metadata and its body; a card without a YAML block has empty metadata.
+    r"""A card's metadata and its body; a card without a YAML block has empty metadata.
 
     Raises `ManifestInvalid` where the block is not a YAML mapping. Aliases are refused, because nested ones expand
     without bound.
 
-    >>> split_card("---\\ntags: [commentary]\\n---\\n# Hello")
+    >>> split_card("---\ntags: [commentary]\n---\n# Hello")
     ({'tags': ['commentary']}, '# Hello')
     """
     lines = text.removeprefix("\ufeff").splitlines()

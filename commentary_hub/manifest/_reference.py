@@ -33,7 +33,8 @@ class Reference:
         match = _REFERENCE.fullmatch(text)
         if match is None or ".." in text or "--" in match["name"] or "--" in match["owner"]:
             raise ReferenceSyntaxError(
-                f"{text!r} is not a reference: write owner/name or owner/name@revision, in letters, digits, '.', '_', '-'",
+                f"{text!r} is not a reference: write owner/name or owner/name@revision "
+                "(letters, digits, '.', '_' and '-')",
                 reference=text,
             )
         return cls(owner=match["owner"], name=match["name"], revision=match["revision"])

@@ -1,0 +1,114 @@
+"""Tensor files: written sharded as the ecosystem does, read by memory map, and believed only after a check."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from huggingface_hub import save_torch_state_dict
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from commentary_hub.errors import TensorFileInvalid
+from commentary_hub.manifest import TENSORS_INDEX_NAME, TENSORS_NAME, Manifest, TensorInfo
+
+_PATTERN = TENSORS_NAME.replace(".safetensors", "{suffix}.safetensors")
+_FINITE_CHUNK = 1 << 24
+
+
+def write_tensors(folder: Path, tensors: Mapping[str, Tensor], *, max_shard_size: str = "5GB") -> None:
+    """Write ``tensors`` as safetensors, with an index once they need more than one shard."""
+    check_finite(tensors, where=folder / TENSORS_NAME)
+    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    save_torch_state_dict(contiguous, folder, filename_pattern=_PATTERN, max_shard_size=max_shard_size)
+
+
+def read_tensors(folder: Path, manifest: Manifest) -> dict[str, Tensor]:
+    """All tensors of an artefact, memory-mapped: pages are read from disk when they are touched.
+
+    The header must agree with the manifest before any tensor is used: same names, shapes and dtypes. Raises
+    `TensorFileInvalid` for a truncated or hostile file, a tensor the manifest does not know, and for NaN or infinity.
+    """
+    tensors: dict[str, Tensor] = {}
+    for name in tensor_file_names(folder):
+        path = folder / name
+        try:
+            with safe_open(path, framework="pt") as file:
+                for tensor_name in file.keys():  # noqa: SIM118  (safe_open is no mapping)
+                    expected = manifest.tensors.get(tensor_name)
+                    piece = file.get_slice(tensor_name)
+                    found = TensorInfo(shape=tuple(piece.get_shape()), dtype=piece.get_dtype())
+                    if expected != found:
+                        raise TensorFileInvalid(
+                            f"{path}: tensor {tensor_name!r} is {_describe(found)}, the manifest says "
+                            f"{_describe(expected)}: save the commentary again",
+                            path=path,
+                            tensor=tensor_name,
+                        )
+                    tensors[tensor_name] = file.get_tensor(tensor_name)
+        except (SafetensorError, OSError, ValueError) as error:
+            if isinstance(error, TensorFileInvalid):
+                raise
+            raise TensorFileInvalid(
+                f"{path} is not a whole safetensors file ({error}): pull the commentary again", path=path
+            ) from None
+    missing = sorted(manifest.tensors.keys() - tensors.keys())
+    if missing:
+        raise TensorFileInvalid(f"{folder}: tensor {missing[0]!r} is missing: pull the commentary again", path=folder)
+    check_finite(tensors, where=folder / TENSORS_NAME)
+    return tensors
+
+
+def tensor_file_names(folder: Path) -> tuple[str, ...]:
+    """The tensor files of a folder: one, or those that the index names."""
+    index = folder / TENSORS_INDEX_NAME
+    if not index.is_file():
+        return (TENSORS_NAME,)
+    try:
+        weight_map = json.loads(index.read_text())["weight_map"]
+        names = sorted(set(weight_map.values()))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise TensorFileInvalid(f"{index} is not a safetensors index: {error}", path=index) from None
+    if any(Path(name).name != name for name in names):
+        raise TensorFileInvalid(f"{index} names a file outside the folder: pull the commentary again", path=index)
+    return tuple(names)
+
+
+def describe_tensors(tensors: Mapping[str, Tensor]) -> dict[str, TensorInfo]:
+    """Shapes and dtypes in safetensors' spelling."""
+    return {name: TensorInfo(shape=tuple(t.shape), dtype=_DTYPES[t.dtype]) for name, t in sorted(tensors.items())}
+
+
+def check_finite(tensors: Mapping[str, Tensor], *, where: Path) -> None:
+    """Raise `TensorFileInvalid` where a floating tensor holds NaN or infinity; chunked, so that memory is bounded."""
+    for name, tensor in tensors.items():
+        if not tensor.is_floating_point():
+            continue
+        for chunk in torch.split(tensor.detach().reshape(-1), _FINITE_CHUNK):
+            if not bool(torch.isfinite(chunk).all()):
+                raise TensorFileInvalid(
+                    f"{where}: tensor {name!r} holds NaN or infinity: a commentary of such weights is refused; "
+                    "learn again with a smaller outer learning rate",
+                    path=where,
+                    tensor=name,
+                )
+
+
+def _describe(info: TensorInfo | None) -> str:
+    return "nothing of that name" if info is None else f"{info.dtype} {list(info.shape)}"
+
+
+_DTYPES = {
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.int16: "I16",
+    torch.int8: "I8",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
