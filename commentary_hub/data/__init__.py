@@ -5,6 +5,7 @@ dataset into memory as `Examples`; `split_examples` and `check_disjoint` make an
 what a dataset holds before its transforms.
 """
 
+from commentary_hub.data._corruption import LabelNoise, corrupt_labels
 from commentary_hub.data._examples import Examples, fingerprint
 from commentary_hub.data._keys import (
     Form,
@@ -25,12 +26,14 @@ __all__ = [
     "Examples",
     "Form",
     "Keys",
+    "LabelNoise",
     "RawExamples",
     "check_disjoint",
     "class_indices",
     "content_form",
     "content_key",
     "content_keys",
+    "corrupt_labels",
     "fingerprint",
     "open_examples",
     "raw_examples",

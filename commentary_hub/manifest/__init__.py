@@ -15,7 +15,7 @@ from commentary_hub.manifest._evidence import (
     Verification,
     judge,
 )
-from commentary_hub.manifest._folder import artefact_files, read_manifest, verify_folder
+from commentary_hub.manifest._folder import ALLOWED_SUFFIXES, artefact_files, read_manifest, verify_folder
 from commentary_hub.manifest._manifest import (
     CARD_NAME,
     EVIDENCE_NAME,
@@ -44,6 +44,7 @@ from commentary_hub.manifest._manifest import (
 from commentary_hub.manifest._reference import Reference
 
 __all__ = [
+    "ALLOWED_SUFFIXES",
     "CARD_NAME",
     "EVIDENCE_NAME",
     "FORMAT_VERSION",

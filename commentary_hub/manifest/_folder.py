@@ -37,9 +37,9 @@ def artefact_files(folder: Path) -> tuple[str, ...]:
             name = path.relative_to(folder).as_posix()
             if file.startswith(".") or name == MANIFEST_NAME:
                 continue
-            if path.suffix.lower() not in ALLOWED_SUFFIXES or path.is_symlink():
+            if path.suffix.lower() not in ALLOWED_SUFFIXES:
                 raise UnsafeFile(
-                    f"{path} is {'a link' if path.is_symlink() else f'a {path.suffix or file} file'}: "
+                    f"{path} is a {path.suffix or file} file: "
                     "an artefact holds safetensors, JSON, TOML, Markdown, tables and pictures only; remove it",
                     path=path,
                 )

@@ -9,6 +9,7 @@
 
 from commentary_hub.reuse._bind import bind
 from commentary_hub.reuse._binding import Binding, Counts
+from commentary_hub.reuse._load import load
 from commentary_hub.reuse._match import Match, match_rows
 
-__all__ = ["Binding", "Counts", "Match", "bind", "match_rows"]
+__all__ = ["Binding", "Counts", "Match", "bind", "load", "match_rows"]

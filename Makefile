@@ -1,0 +1,48 @@
+# The developer's door: thin verbs over ordinary tools.
+PYTHON ?= python3
+BIN := .venv/bin
+export OMP_NUM_THREADS ?= 2
+
+.PHONY: install demo test check format serve bench paper test-compat build clean
+
+install: .venv/installed  ## a virtual environment with the library, the server, the demo and the integrations
+demo: .venv/installed  ## the whole cycle on real digits: learn, save, push, find, pull, reuse, evidence
+	$(BIN)/python demo/cycle.py
+
+test: .venv/tested  ## the whole suite, without network
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not compat"
+check: .venv/tested  ## format, lint, types, import contracts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+test-compat: .venv/tested  ## older and newer clients of the hub, each in an environment of its own (needs the package index)
+	$(BIN)/python -m pytest -m compat --timeout 1200
+format: .venv/tested
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+serve: .venv/installed  ## the hub, on the data that the demo left
+	$(BIN)/commentary-hub serve --data-dir demo/hub
+bench: .venv/benched  ## every benchmark, one after the other
+	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script; done
+PROFILE ?= cpu
+paper: .venv/installed  ## the paper's experiments: make paper PROFILE=cpu|full
+	$(BIN)/python benchmarks/paper/run.py --profile $(PROFILE)
+build: .venv/tested  ## wheel and sdist into dist/
+	$(BIN)/python -m build
+
+# One command for torch and torchvision, pinned to the pair that is tested; constraints.txt holds versions only.
+.venv/installed: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[all]"
+	touch $@
+.venv/tested: .venv/installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group test
+	touch $@
+.venv/benched: .venv/installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt ".[bench]"
+	touch $@
+clean:
+	rm -rf .venv dist rm -rf .venv dist demo/hub demo/plots demo/results.jsonrm -rf .venv dist demo/hub demo/plots demo/results.json git clean -fdXq demo

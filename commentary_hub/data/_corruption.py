@@ -1,0 +1,42 @@
+"""Wrong labels on purpose, to measure what finds them: the two models of annotators that the field uses."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from commentary_hub.data._examples import Examples
+from commentary_hub.errors import InputError, LabelError
+
+LabelNoise = Literal["pairwise", "symmetric"]
+
+
+def corrupt_labels(examples: Examples, share: float, *, noise: LabelNoise, seed: int) -> tuple[Examples, Tensor]:
+    """The examples with ``share`` of their labels wrong, and which ones are: a bool [N].
+
+    ``pairwise``: a mistaken label is the next class (as an annotator confuses neighbours; the last class becomes the
+    first); ``symmetric``: any other class with equal chance. Exactly round(share · N) labels are wrong.
+
+    >>> from commentary_hub.data import content_keys
+    >>> inputs = torch.arange(4.0)[:, None]
+    >>> digits = Examples.of(inputs, torch.tensor([0, 1, 2, 0]), keys=content_keys(inputs.numpy()))
+    >>> wrong, mistaken = corrupt_labels(digits, 0.5, noise="pairwise", seed=0)
+    >>> int(mistaken.sum()), bool((wrong.targets[mistaken] == (digits.targets[mistaken] + 1) % 3).all())
+    (2, True)
+    """
+    if not 0 <= share <= 1:
+        raise InputError(f"share is {share}: give the fraction of wrong labels, from 0 to 1")
+    classes = examples.class_count
+    if classes < 2:
+        raise LabelError(f"there are {classes} classes: a label can only be wrong where there are two", classes=classes)
+    generator = torch.Generator().manual_seed(seed)
+    size = len(examples)
+    mistaken = torch.zeros(size, dtype=torch.bool)
+    mistaken[torch.randperm(size, generator=generator)[: round(share * size)]] = True
+    steps = torch.ones(size, dtype=torch.int64)
+    if noise == "symmetric":
+        steps = torch.randint(1, classes, (size,), generator=generator)
+    targets = torch.where(mistaken, (examples.targets + steps) % classes, examples.targets)
+    return examples.with_targets(targets), mistaken
