@@ -45,7 +45,7 @@ def pull(
                 repo_type="dataset",
                 revision=commit,
                 allow_patterns=[glob.escape(prefix + name) for name in (*names, MANIFEST_NAME)],
-                local_dir=folder,
+                local_dir=None if folder is None else Path(folder),
                 token=token,
                 endpoint=endpoint,
             )

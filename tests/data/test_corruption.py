@@ -27,7 +27,7 @@ def test_a_pairwise_mistake_is_the_next_class(digits):
 
 
 def test_symmetric_mistakes_reach_every_other_class(digits):
-    wrong, mistaken = corrupt_labels(digits, 1.0, noise="symmetric", seed=0)
+    wrong, _ = corrupt_labels(digits, 1.0, noise="symmetric", seed=0)
     steps = (wrong.targets - digits.targets) % 10
     assert set(steps.tolist()) == set(range(1, 10))
 
