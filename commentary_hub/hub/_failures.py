@@ -36,6 +36,7 @@ def _no_connection() -> tuple[type[Exception], ...]:
 def hub_errors(doing: str, repo_id: str, endpoint: str) -> Iterator[None]:
     """Turn the client's exceptions inside the block into leaves of `HubError`; ``doing`` starts the message."""
     facts = {"repo_id": repo_id, "endpoint": endpoint}
+    unreachable: tuple[type[Exception], ...] = (hf.LocalEntryNotFoundError, *_no_connection())
     try:
         yield
     except HFValidationError as error:
@@ -52,7 +53,7 @@ def hub_errors(doing: str, repo_id: str, endpoint: str) -> Iterator[None]:
         raise HubNotFound(f"{doing}: the repository at {endpoint} has no such file", **facts) from error
     except hf.HfHubHTTPError as error:
         raise _refusal(error, doing, endpoint, facts) from error
-    except (hf.LocalEntryNotFoundError, *_no_connection()) as error:
+    except unreachable as error:
         raise HubUnreachable(
             f"{doing}: {endpoint} does not answer and nothing is cached; check HF_ENDPOINT and the network, then do "
             "the same again",

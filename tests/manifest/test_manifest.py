@@ -1,0 +1,103 @@
+import json
+import math
+from pathlib import Path
+
+import jsonschema
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from commentary_hub.errors import ManifestInvalid, ReferenceSyntaxError
+from commentary_hub.manifest import (
+    DatasetBinding,
+    DatasetIdentity,
+    Evidence,
+    KeyScheme,
+    Manifest,
+    Reference,
+    Status,
+    TensorInfo,
+    card_metadata,
+    render_card,
+    split_card,
+)
+
+ROOT = Path(__file__).parents[2]
+
+
+def manifest(**changes):
+    settings = {
+        "name": "toy",
+        "kind": "example_weights",
+        "parameters": {"rows": 2},
+        "tensors": {"commentary.logits": TensorInfo(shape=(2, 1), dtype="F32")},
+        "loss_reduction": "mean",
+        "dataset": DatasetBinding(identity=DatasetIdentity(id="ada/toy"), rows=2, key=KeyScheme(form="image")),
+        "versions": {"torch": "2"},
+    }
+    return Manifest(**(settings | changes))
+
+
+@pytest.mark.parametrize(("name", "model"), [("commentary-1", Manifest), ("commentary-evidence-1", Evidence)])
+def test_the_committed_schemas_are_the_models(name, model):
+    committed = json.loads((ROOT / "commentary_hub" / "manifest" / "schema" / f"{name}.json").read_text())
+    assert committed == model.model_json_schema(mode="serialization")
+
+
+def test_a_manifest_round_trips_and_meets_its_schema():
+    one = manifest(licence="mit", status=Status(state="deprecated", reason="Better labels exist."))
+    assert Manifest.from_json(one.to_json()) == one
+    jsonschema.validate(json.loads(one.to_json()), Manifest.model_json_schema(mode="serialization"))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("name", "../x"), ("name", ""), ("kind", "Upper"), ("loss_reduction", "median"), ("format_version", 0),
+        ("surprise", 1), ("status", {"state": "deprecated"}), ("tensors", {"x": {"shape": [-1], "dtype": "F32"}}),
+        ("value_range", [0.0, None]),
+    ],
+)  # fmt: skip
+def test_wrong_fields_are_named(field, value):
+    raw = json.loads(manifest().to_json()) | {field: value}
+    with pytest.raises(ManifestInvalid, match=field if field != "surprise" else "surprise"):
+        Manifest.from_json(json.dumps(raw))
+
+
+def test_infinite_numbers_are_no_manifest():
+    text = manifest().to_json().replace('"versions"', '"value_range": [0, Infinity], "versions"')
+    with pytest.raises(ManifestInvalid):
+        Manifest.from_json(text)
+    with pytest.raises(ValueError, match="finite"):
+        manifest(value_range=(0.0, math.inf))
+
+
+@given(st.binary(max_size=300))
+def test_no_bytes_break_the_reader(data):
+    with pytest.raises(ManifestInvalid):
+        Manifest.from_json(data)
+
+
+def test_a_card_carries_the_tags_and_splits_again():
+    metadata, body = split_card(render_card(manifest(), "# Hello\n\ntext"))
+    assert metadata == card_metadata(manifest())
+    assert body.strip() == "# Hello\n\ntext"
+
+
+@pytest.mark.parametrize("text", ["---\n- a\n---\n", "---\na: [\n---\n", "---\na: &x [1]\nb: *x\n---\n"])
+def test_a_card_with_hostile_yaml_is_refused(text):
+    with pytest.raises(ManifestInvalid):
+        split_card(text)
+
+
+@pytest.mark.parametrize("text", ["ada/toy", "ada/toy@v1", "Ada.B/t-o_y@refs/pr/1", "a/b@" + "0" * 40])
+def test_references(text):
+    assert str(Reference.parse(text)) == text
+
+
+@pytest.mark.parametrize(
+    "text", ["", "toy", "a/b/c", "a/../b", "/a/b", "a/b@", "a/b@x y", "-a/b", "a/b--c", "a/b..c", "https://x/a/b", "a/" + "b" * 97]
+)  # fmt: skip
+def test_what_is_no_reference(text):
+    with pytest.raises(ReferenceSyntaxError, match="owner/name"):
+        Reference.parse(text)
