@@ -5,8 +5,10 @@ dataset into memory as `Examples`; `split_examples` and `check_disjoint` make an
 what a dataset holds before its transforms.
 """
 
+from commentary_hub.data._cache import cache_folder, keep
 from commentary_hub.data._corruption import LabelNoise, corrupt_labels
 from commentary_hub.data._examples import Examples, fingerprint
+from commentary_hub.data._keyed import dataset_keys
 from commentary_hub.data._keys import (
     Form,
     Keys,
@@ -20,6 +22,7 @@ from commentary_hub.data._keys import (
 from commentary_hub.data._open import class_indices, open_examples
 from commentary_hub.data._raw import RawExamples, raw_examples
 from commentary_hub.data._splits import check_disjoint, shared_keys, split_examples
+from commentary_hub.data._stream import StreamReader, numbered
 from commentary_hub.data._text import tokenise
 
 __all__ = [
@@ -28,13 +31,18 @@ __all__ = [
     "Keys",
     "LabelNoise",
     "RawExamples",
+    "StreamReader",
+    "cache_folder",
     "check_disjoint",
     "class_indices",
     "content_form",
     "content_key",
     "content_keys",
     "corrupt_labels",
+    "dataset_keys",
     "fingerprint",
+    "keep",
+    "numbered",
     "open_examples",
     "raw_examples",
     "salt_check",

@@ -8,10 +8,12 @@ torchvision datasets (whose ``transform``, ``target_transform`` and ``transforms
 from __future__ import annotations
 
 import copy
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import datasets
@@ -19,6 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from torch.utils.data import ConcatDataset, Subset, TensorDataset
+from torchvision.datasets import ImageFolder
+from torchvision.datasets.folder import default_loader
 
 from commentary_hub.data._columns import Columns, find_columns, pick, sample_columns
 from commentary_hub.errors import InputError
@@ -31,6 +35,8 @@ class RawExamples(ABC):
     """Random access to raw (value, target) pairs; ``classes`` names the classes where the dataset does."""
 
     classes: tuple[str, ...] | None = None
+    identity: str | None = None
+    """Equal for equal examples in equal order, told without reading them; ``None`` where that can't be known."""
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -64,7 +70,7 @@ def raw_examples(dataset: Any, *, inputs: str | None = None, targets: str | None
     if not hasattr(dataset, "__getitem__") or not hasattr(dataset, "__len__"):
         raise InputError(
             f"a {type(dataset).__name__} has no length and items: give a map-style dataset, "
-            "or bind a stream (an iterable dataset) instead"
+            "or use bind_stream for an iterable one"
         )
     if len(dataset) == 0:
         raise InputError(f"the dataset ({type(dataset).__name__}) is empty: there is nothing to learn from")
@@ -82,6 +88,7 @@ class _Table(RawExamples):
             plain = plain.cast_column(columns.inputs[0], datasets.Image(decode=False))
         self._rows = plain
         self.classes = columns.classes
+        self.identity = digest("table", dataset._fingerprint, repr(columns))
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -109,6 +116,7 @@ class _Items(RawExamples):
         classes = getattr(dataset, "classes", None)
         if isinstance(classes, Sequence) and not isinstance(classes, str):
             self.classes = tuple(str(name) for name in classes)
+        self.identity = _files_identity(self._dataset)
 
     def __len__(self) -> int:
         return len(self._dataset)
@@ -125,6 +133,8 @@ class _Selected(RawExamples):
         self._parent = parent
         self._indices = np.asarray(indices, dtype=np.int64)
         self.classes = parent.classes
+        if parent.identity is not None:
+            self.identity = digest("subset", parent.identity, self._indices.tobytes().hex())
 
     def __len__(self) -> int:
         return len(self._indices)
@@ -138,6 +148,9 @@ class _Joined(RawExamples):
         self._parts = parts
         self._ends = np.cumsum([len(part) for part in parts])
         self.classes = parts[0].classes if all(part.classes == parts[0].classes for part in parts) else None
+        identities = [part.identity for part in parts if part.identity is not None]
+        if len(identities) == len(parts):
+            self.identity = digest("joined", *identities)
 
     def __len__(self) -> int:
         return int(self._ends[-1])
@@ -174,6 +187,29 @@ def untransformed(dataset: Any) -> Any:
     for name in names:
         setattr(plain, name, _Unchanged())
     return plain
+
+
+def digest(*parts: str) -> str:
+    """A name for what ``parts`` say together; no two lists of parts share one."""
+    hasher = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        raw = part.encode()
+        hasher.update(len(raw).to_bytes(8, "little") + raw)
+    return hasher.hexdigest()
+
+
+def _files_identity(dataset: Any) -> str | None:
+    """What torchvision's folders of pictures hold: names, sizes and times of their files, and the targets.
+
+    A subclass, or a loader of somebody's own, may read the same files differently tomorrow: those are not known.
+    """
+    if type(dataset) is not ImageFolder or dataset.loader is not default_loader:
+        return None
+    parts = []
+    for path, target in dataset.samples:
+        status = Path(path).stat()
+        parts += [str(Path(path).resolve()), str(status.st_size), str(status.st_mtime_ns), str(target)]
+    return digest("files", *parts)
 
 
 def decode_image(cell: Any) -> Image.Image:

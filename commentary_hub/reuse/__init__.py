@@ -11,5 +11,21 @@ from commentary_hub.reuse._bind import bind
 from commentary_hub.reuse._binding import Binding, Counts
 from commentary_hub.reuse._load import load
 from commentary_hub.reuse._match import Match, match_rows
+from commentary_hub.reuse._samples import CarryRows
+from commentary_hub.reuse._stream import Seen, StreamBinding, bind_stream
+from commentary_hub.reuse._transform import CommentaryCollate, CommentaryTransform
 
-__all__ = ["Binding", "Counts", "Match", "bind", "load", "match_rows"]
+__all__ = [
+    "Binding",
+    "CarryRows",
+    "CommentaryCollate",
+    "CommentaryTransform",
+    "Counts",
+    "Match",
+    "Seen",
+    "StreamBinding",
+    "bind",
+    "bind_stream",
+    "load",
+    "match_rows",
+]

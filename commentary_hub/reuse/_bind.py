@@ -3,35 +3,27 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from commentary_hub.artefact import StoredCommentary
 from commentary_hub.commentaries import Criterion, Reduction, cross_entropy
-from commentary_hub.data import (
-    Keys,
-    RawExamples,
-    content_form,
-    content_keys,
-    fingerprint,
-    raw_examples,
-    salt_check,
-    shared_keys,
-    target_digests,
-)
-from commentary_hub.errors import BindingError, ClassesDiffer, ConflictingRows, InputError, TooFewRows, WrongDataset
-from commentary_hub.manifest import Manifest
+from commentary_hub.data import Keys, RawExamples, content_form, dataset_keys, fingerprint, raw_examples
 from commentary_hub.reuse._binding import Binding, Counts
-from commentary_hub.reuse._match import Match, match_rows
+from commentary_hub.reuse._checks import check_conflicts, check_counts, check_dataset, check_inputs
+from commentary_hub.reuse._match import KeyIndex, Match
+from commentary_hub.reuse._stored import Stored, default_reduction, default_steps, in_order
 
 _log = logging.getLogger("commentary_hub.reuse")
 
 
 def bind(
-    commentaries: StoredCommentary | Sequence[StoredCommentary],
+    commentaries: Stored,
     dataset: Any,
     *,
     threshold: float = 0.99,
@@ -42,6 +34,9 @@ def bind(
     steps: int | None = None,
     criterion: Criterion = cross_entropy,
     seed: int = 0,
+    workers: int = 2,
+    cache: bool = True,
+    progress: bool | None = None,
 ) -> Binding:
     """Bind stored commentaries to a map-style ``dataset``; examples are recognised by content, in any order.
 
@@ -54,24 +49,23 @@ def bind(
     ``targets`` name columns; ``salt`` is needed where the keys are salted. Validation examples of the commentary that
     are in the dataset are counted as ``leaked`` and warned of.
 
+    ``workers`` processes decode and key the examples, with a bar on a terminal (``progress`` forces it on or off);
+    ``cache`` keeps the keys on disk where the dataset says what it holds without being read.
+
     Raises `WrongDataset` (nothing found, or another form of example), `TooFewRows`, `ClassesDiffer`,
-    `ConflictingRows`, and `InputError`. Cost: one pass over the raw examples.
+    `ConflictingRows`, `BindingError` (salt, inputs of another size) and `InputError`. Cost: one pass over the raw
+    examples, the first time.
     """
-    stored = (commentaries,) if isinstance(commentaries, StoredCommentary) else tuple(commentaries)
-    if not stored:
-        raise InputError("there is no commentary to bind: give at least one")
-    if not 0 <= threshold <= 1:
-        raise InputError(f"threshold is {threshold}: give a share from 0 to 1")
-    stored = tuple(sorted(stored, key=lambda one: one.commentary.stage))
+    stored = in_order(commentaries, threshold)
     raw = raw_examples(dataset, inputs=inputs, targets=targets)
+    form = content_form(raw.read(np.array([0]))[0][0])
     for one in stored:
-        _check_kind(one.manifest, raw, salt)
-    matches: list[Match | None] = [None] * len(stored)
-    leaked = 0
-    if any(one.rows is not None or len(one.validation_keys) for one in stored):
-        keys, digests = _keys_of(raw, stored[0].manifest, salt)
-        matches = [_match(one, keys, digests, threshold) for one in stored]
-        leaked = sum(shared_keys(one.validation_keys, keys) for one in stored if len(one.validation_keys))
+        check_dataset(one.manifest, form=form, classes=raw.classes, salt=salt)
+        check_inputs(one.manifest.name, one.commentary, dataset[0])
+    with _bar(len(raw), shown=progress) as done:
+        keyed = _Keyed(raw, salt, workers=workers, cache=cache, progress=done)
+        matches = [_match(one, keyed, threshold) for one in stored]
+        leaked = sum(_leaked(one, keyed) for one in stored)
     if leaked:
         _log.warning(
             "%d examples of this dataset taught the commentary: train on them, but report no accuracy on them", leaked
@@ -81,11 +75,51 @@ def bind(
         [one.commentary for one in stored],
         [None if match is None else match.rows for match in matches],
         counts=_counts(next((match for match in matches if match is not None), None), len(raw), leaked),
-        reduction=reduction or ("weight_mean" if stored[0].manifest.loss_reduction == "weight_mean" else "mean"),
-        steps=steps or next((one.manifest.iterations.steps for one in stored if one.manifest.iterations), None),
+        reduction=reduction or default_reduction(stored),
+        steps=steps or default_steps(stored),
         criterion=criterion,
         seed=seed,
     )
+
+
+class _Keyed:
+    """A dataset's keys, computed when a commentary first asks, once for each way of reading class names and salting."""
+
+    def __init__(self, raw: RawExamples, salt: str | bytes | None, **options: Any) -> None:
+        self._raw = raw
+        self._salt = salt
+        self._options = options
+        self._known: dict[Any, tuple[Keys, Keys | None]] = {}
+
+    def of(self, one: StoredCommentary) -> tuple[Keys, Keys | None]:
+        """Keys [N, 16] and target digests [N, 8] as ``one`` was learned with them."""
+        dataset = one.manifest.dataset
+        way = (dataset.classes, dataset.key.salted)
+        if way not in self._known:
+            salt = self._salt if dataset.key.salted else None
+            self._known[way] = dataset_keys(self._raw, classes=dataset.classes, salt=salt, **self._options)
+        return self._known[way]
+
+
+def _match(one: StoredCommentary, keyed: _Keyed, threshold: float) -> Match | None:
+    if one.rows is None:
+        return None
+    keys, digests = keyed.of(one)
+    match = KeyIndex(one.rows.keys, one.rows.targets).match(keys, digests)
+    check_conflicts(one, match.rows, labelled=digests is not None)
+    enough = match.found >= threshold * len(match.rows)
+    check_counts(
+        one.manifest, match, threshold, same=not enough and one.manifest.dataset.fingerprint == fingerprint(keys)
+    )
+    return match
+
+
+def _leaked(one: StoredCommentary, keyed: _Keyed) -> int:
+    """How many of the examples that taught the commentary are in this dataset."""
+    if not len(one.validation_keys):
+        return 0
+    rows = KeyIndex(np.unique(one.validation_keys, axis=0), None).match(keyed.of(one)[0], None).rows
+    return len(np.unique(rows[rows >= 0]))
 
 
 def _counts(match: Match | None, size: int, leaked: int) -> Counts:
@@ -94,83 +128,12 @@ def _counts(match: Match | None, size: int, leaked: int) -> Counts:
     return Counts(match.found, match.missing, match.other_target, leaked)
 
 
-def _check_kind(manifest: Manifest, raw: RawExamples, salt: str | bytes | None) -> None:
-    scheme, learned = manifest.dataset.key, manifest.dataset.identity.id
-    if scheme.salted and salt is None:
-        raise BindingError(f"{manifest.name} has salted keys: give the salt that its owner holds (salt=)")
-    if scheme.salted and salt is not None and scheme.salt_check not in {None, salt_check(salt)}:
-        raise BindingError(f"this is not the salt that {manifest.name} was made with: ask its owner")
-    form = content_form(raw.read(np.array([0]))[0][0])
-    if scheme.form not in {"none", form}:
-        raise WrongDataset(
-            f"{manifest.name} was learned on {scheme.form} examples of {learned}, this dataset holds {form} ones: "
-            "bind the dataset before its transforms, or another commentary",
-            expected=scheme.form,
-            found=form,
-        )
-    known, here = manifest.dataset.classes, raw.classes
-    if known is not None and here is not None and known != here:
-        raise ClassesDiffer(
-            f"{manifest.name} knows {len(known)} classes ({', '.join(known[:5])} …), the dataset has {len(here)} "
-            f"({', '.join(here[:5])} …): give them the same names in the same order",
-            expected=known,
-            found=here,
-        )
-
-
-def _keys_of(raw: RawExamples, manifest: Manifest, salt: str | bytes | None) -> tuple[Keys, Keys | None]:
-    """Keys and target digests of all examples; class names become the indices that the commentary was learned with."""
-    numbers = {name: number for number, name in enumerate(manifest.dataset.classes or ())}
-    keys, digests = [], []
-    labelled = True
-    for values, targets in raw.chunks():
-        keys.append(content_keys(values, salt=salt if manifest.dataset.key.salted else None))
-        labelled = labelled and targets[0] is not None
-        digests.append(target_digests([numbers.get(t, t) if isinstance(t, str) else t for t in targets]))
-    return np.concatenate(keys), np.concatenate(digests) if labelled else None
-
-
-def _match(one: StoredCommentary, keys: Keys, digests: Keys | None, threshold: float) -> Match | None:
-    if one.rows is None:
-        return None
-    match = match_rows(one.rows.keys, one.rows.targets, keys, digests)
-    _check_conflicts(one, match.rows, labelled=digests is not None)
-    size, learned = len(keys), one.manifest.dataset.identity.id
-    same = one.manifest.dataset.fingerprint == fingerprint(keys)
-    facts = {"found": match.found, "missing": match.missing, "other_target": match.other_target, "size": size}
-    if match.found + match.other_target == 0:
-        raise WrongDataset(
-            f"none of the {size:,} examples is known to {one.manifest.name}, which was learned on {learned}: "
-            "bind that dataset, before its transforms",
-            **facts,
-        )
-    if match.found < threshold * size:
-        raise TooFewRows(
-            f"{one.manifest.name} knows {match.found:,} of {size:,} examples ({match.missing:,} are missing, "
-            f"{match.other_target:,} have another target{'; the examples are the same' if same else ''}), the "
-            f"threshold is {threshold:.0%}: bind the dataset it was learned on ({learned}) or lower threshold=",
-            **facts,
-        )
-    return match
-
-
-def _check_conflicts(one: StoredCommentary, rows: NDArray[np.int64], *, labelled: bool) -> None:
-    """A table's neighbours of equal key (and target, where targets are known) must hold the same values."""
-    table = one.rows
-    assert table is not None
-    used = np.unique(rows[rows >= 0])
-    used = used[used + 1 < len(table.keys)]
-    twin = (table.keys[used] == table.keys[used + 1]).all(axis=1)
-    if labelled:
-        twin &= (table.targets[used] == table.targets[used + 1]).all(axis=1)
-    state = one.commentary.state_dict()
-    for name in one.commentary.row_tensors:
-        values = state[name]
-        differ = used[twin][(values[used[twin]] != values[used[twin] + 1]).flatten(1).any(dim=1).numpy()]
-        if len(differ):
-            what = "content and target" if labelled else "content"
-            advice = "save it again, which merges them" if labelled else "bind the dataset with its targets (targets=)"
-            raise ConflictingRows(
-                f"{one.manifest.name} holds different values for {len(differ):,} examples of equal {what}: {advice}",
-                rows=differ.tolist()[:10],
-            )
+@contextmanager
+def _bar(size: int, *, shown: bool | None) -> Iterator[Callable[[int], None]]:
+    """A bar on standard error, gone when done; by default where that is a terminal."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    disabled = not (console.is_terminal if shown is None else shown)
+    with Progress(*columns, console=console, transient=True, disable=disabled) as bar:
+        task = bar.add_task("recognising examples", total=size)
+        yield lambda count: bar.advance(task, count)

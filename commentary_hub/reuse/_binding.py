@@ -1,10 +1,12 @@
-"""Applying stored commentaries to a training run: the loss, the weights, and views for data tools."""
+"""A commentary bound to a map-style dataset: the loss, the weights, and views for data tools."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import datasets
@@ -14,11 +16,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, Subset, WeightedRandomSampler
 
-from commentary_hub.commentaries import Batch, Commentary, Criterion, Reduction, commented_loss, cross_entropy
+from commentary_hub.commentaries import Batch, Commentary, Criterion, Reduction, cross_entropy
 from commentary_hub.errors import InputError
+from commentary_hub.reuse._application import Application
+from commentary_hub.reuse._samples import ROW, Collate, carrying
+from commentary_hub.reuse._transform import CommentaryCollate, CommentaryTransform
 
-ROW = "commentary_row"
-_log = logging.getLogger("commentary_hub.reuse")
+_CHUNK = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,26 +40,31 @@ class Counts:
 
 
 class _WithRows(Dataset[Any]):
-    """A map-style dataset whose samples carry their row: (x, y) becomes (x, y, row), a dictionary gains an entry."""
+    """A map-style dataset whose samples carry their position: (x, y) becomes (x, y, i), a dictionary gains an entry."""
 
-    def __init__(self, dataset: Any, rows: NDArray[np.int64]) -> None:
-        self.dataset = dataset
-        self.rows = rows
+    def __init__(self, dataset: Any) -> None:
+        self._dataset = dataset
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self._dataset)
 
     def __getitem__(self, index: int) -> Any:
-        return _carrying(self.dataset[index], int(self.rows[index]))
+        return carrying(self._dataset[index], int(index))
+
+    def __getitems__(self, indices: Sequence[int]) -> list[Any]:
+        fetch = getattr(self._dataset, "__getitems__", None)  # torch's own protocol for reading a batch at once
+        samples = fetch(indices) if fetch is not None else [self._dataset[index] for index in indices]
+        return [carrying(sample, int(index)) for sample, index in zip(samples, indices, strict=True)]
 
 
-class Binding(Dataset[Any]):
-    """One or more commentaries bound to a dataset; itself a map-style dataset whose samples carry their rows.
+class Binding(_WithRows):
+    """One or more commentaries bound to a dataset; itself a map-style dataset whose samples carry their positions.
 
     ``rows`` int64 [N] is the dataset's index → table row (-1 for none) and ``counts`` says how the examples met the
     first commentary's table. Batches carry dataset *positions*, so that several tables can be looked up at once: each
-    commentary sees its own rows. Progress i/T counts calls of `loss`; T are the steps the first commentary that knows
-    was learned over. Past T the value of progress 1 holds, which is logged once.
+    commentary sees its own rows, in the fixed order of stages (weights, masks, blends). Progress i/T counts calls of
+    `loss` in training mode; T are the steps the first commentary that knows was learned over. Past T the value of
+    progress 1 holds, which is logged once.
 
     Weights are divided by their mean over the examples found, so that the mean weight in this training is 1 and the
     learning rate keeps its meaning.
@@ -73,44 +82,59 @@ class Binding(Dataset[Any]):
         criterion: Criterion = cross_entropy,
         seed: int = 0,
     ) -> None:
-        self.commentaries = tuple(commentaries)
+        super().__init__(dataset)
         self.rows = next((table for table in rows if table is not None), None)
         self.counts = counts
-        self.reduction = reduction
-        self.steps = steps
-        self.step_count = 0
-        self._dataset = dataset
-        self._criterion = criterion
-        self._seed = seed
         self._tables = tuple(None if table is None else torch.from_numpy(table) for table in rows)
-        self._means: dict[tuple[int, int], float] = {}
-        self._held = False
+        self.application = Application(
+            commentaries, self._tables, reduction=reduction, steps=steps, criterion=criterion, seed=seed
+        )
 
     @property
+    def commentaries(self) -> tuple[Commentary, ...]:
+        """The commentaries in the order in which they act."""
+        return self.application.commentaries
+
+    @property
+    def reduction(self) -> Reduction:
+        """How weighted losses become one number."""
+        return self.application.reduction
+
+    @property
+    def steps(self) -> int | None:
+        """T, the steps that progress runs over; ``None`` where no commentary knows."""
+        return self.application.steps
+
+    @property
+    def step_count(self) -> int:
+        """i, the training steps taken so far; may be set when a training run is resumed."""
+        return self.application.step_count
+
+    @step_count.setter
+    def step_count(self, steps: int) -> None:
+        self.application.step_count = steps
+
+    @cached_property
     def dataset(self) -> Any:
-        """The dataset with positions attached: a Hugging Face dataset gains a column, others a last element."""
-        positions = np.arange(len(self._dataset))
+        """The dataset with positions attached: a Hugging Face dataset gains a column, others a last element.
+
+        The column stays with its example through ``map``, ``filter``, ``shuffle`` and tokenising, so that everything
+        can be done to the dataset after binding that was done before.
+        """
         if isinstance(self._dataset, datasets.Dataset):
-            return self._dataset.add_column(ROW, positions)
-        return _WithRows(self._dataset, positions)
+            return self._dataset.add_column(ROW, np.arange(len(self._dataset)))
+        return _WithRows(self._dataset)
 
-    def __len__(self) -> int:
-        return len(self._dataset)
+    def progress_at(self, step: int) -> float:
+        """i/T in [0, 1] at training step ``step``; 0 where no commentary knows its steps."""
+        return self.application.progress_at(step)
 
-    def __getitem__(self, index: int) -> Any:
-        return _carrying(self._dataset[index], int(index))
+    def step(self, inputs: Tensor, targets: Tensor, rows: Tensor, progress: float, *, seed: int | None = None) -> Batch:
+        """The batch after all commentaries, in the fixed order of their stages; weights have mean 1.
 
-    def step(self, inputs: Tensor, targets: Tensor, rows: Tensor, progress: float) -> Batch:
-        """The batch after all commentaries, in the fixed order of their stages; weights have mean 1."""
-        batch = Batch(inputs, targets, seed=self._seed + self.step_count)
-        for number, (commentary, table) in enumerate(zip(self.commentaries, self._tables, strict=True)):
-            own = None if table is None else table[rows.cpu()].to(inputs.device)
-            before = batch.weights
-            changed = commentary(replace(batch, rows=own), progress)
-            if table is not None and changed.weights is not before and changed.blend is None:
-                changed = replace(changed, weights=changed.weights / self._mean(number, progress))
-            batch = changed
-        return batch
+        ``seed`` draws the partners of blends; by default it follows the step.
+        """
+        return self.application.step(inputs, targets, self._rows_of(rows), progress, seed)
 
     def loss(
         self,
@@ -121,32 +145,49 @@ class Binding(Dataset[Any]):
         *,
         progress: float | None = None,
     ) -> Tensor:
-        """The training loss (scalar) of one batch; runs the student on the inputs as the commentaries change them."""
-        batch = self.step(inputs, targets, rows, self._progress() if progress is None else progress)
-        self.step_count += 1
-        return commented_loss(student(batch.inputs), batch, reduction=self.reduction, criterion=self._criterion)
+        """The training loss (scalar) of one batch; runs the student on the inputs as the commentaries change them.
+
+        Calls without gradients, or with a student in evaluation mode, are no training steps and leave i alone.
+        """
+        return self.application.loss(student, inputs, targets, self._rows_of(rows), progress)
 
     @torch.no_grad()
     def weights(self, progress: float = 0.0) -> Tensor:
         """The weight of every example [N] float32 at ``progress``, mean 1 over the examples found."""
-        total = torch.ones(len(self))
-        any_table = False
-        for number, (commentary, table) in enumerate(zip(self.commentaries, self._tables, strict=True)):
-            if table is None:
-                continue
-            weighted = _looked_up(commentary, table, progress)
-            if weighted is not None:
-                total = total * weighted / self._mean(number, progress)
-                any_table = True
-        if not any_table:
+        total: Tensor | None = None
+        for number, table in enumerate(self._tables):
+            own = None if table is None else self.application.weights_of(number, table, progress)
+            if own is not None:
+                total = own if total is None else total * own
+        if total is None:
             raise InputError("none of the bound commentaries has a table of weights: there is no weight per example")
         return total
 
     def column(self, name: str = "weight", progress: float = 0.0) -> datasets.Dataset:
         """The Hugging Face dataset with the weights as a column; ``.to_parquet`` writes it."""
         if not isinstance(self._dataset, datasets.Dataset):
-            raise InputError("only a Hugging Face Dataset has columns: bind one, or use weights()")
+            raise InputError("only a Hugging Face Dataset has columns: bind one, or use weights() or export()")
         return self._dataset.add_column(name, self.weights(progress).numpy())
+
+    def export(self, path: str | os.PathLike[str], *, progress: float = 0.0) -> None:
+        """Write a table (``.parquet`` or ``.csv``) with a line per example, in the dataset's order.
+
+        Columns: ``position`` int64; ``row`` int64, the row in the first commentary's table, -1 for none; ``found``
+        bool; ``weight`` float32, the mean over the examples found is 1.
+        """
+        table = datasets.Dataset.from_dict(
+            {
+                "position": np.arange(len(self)),
+                "row": np.full(len(self), -1) if self.rows is None else self.rows,
+                "found": np.zeros(len(self), bool) if self.rows is None else self.rows >= 0,
+                "weight": self.weights(progress).numpy(),
+            }
+        )
+        writers = {".parquet": table.to_parquet, ".csv": table.to_csv}
+        suffix = Path(path).suffix.lower()
+        if suffix not in writers:
+            raise InputError(f"{path} is none of {', '.join(writers)}: choose one of these endings")
+        writers[suffix](os.fspath(path))
 
     def sampler(self, samples: int | None = None, *, seed: int = 0) -> WeightedRandomSampler:
         """Draws examples with replacement in proportion to their weights, ``samples`` (default N) an epoch."""
@@ -163,39 +204,14 @@ class Binding(Dataset[Any]):
             return self._dataset.select(chosen)
         return Subset(self._dataset, chosen)
 
-    def _progress(self) -> float:
-        if self.steps is None:
-            return 0.0
-        if self.step_count > self.steps and not self._held:
-            self._held = True
-            _log.warning(
-                "training goes past the %d steps the commentary was learned over: its last value holds", self.steps
-            )
-        return min(self.step_count / self.steps, 1.0)
+    def transform(self, classes: int, *, progress: float = 0.0) -> CommentaryTransform:
+        """A torchvision v2 transform of whole batches, as ``v2.MixUp`` is one; see `CommentaryTransform`."""
+        return CommentaryTransform(self.step, classes, progress=progress)
 
-    @torch.no_grad()
-    def _mean(self, number: int, progress: float) -> float:
-        """The mean weight over the examples found, for each value of the table's stage computed once."""
-        commentary, table = self.commentaries[number], self._tables[number]
-        stages = int(commentary.config().get("stages", 1))
-        stage = min(int(progress * stages), stages - 1)
-        if (number, stage) not in self._means:
-            assert table is not None
-            weights = _looked_up(commentary, table[table >= 0], progress)
-            mean = 1.0 if weights is None or not len(weights) else float(weights.double().mean())
-            self._means[number, stage] = mean if mean > 0 else 1.0
-        return self._means[number, stage]
+    def collate(self, classes: int, *, progress: float = 0.0, collate: Collate | None = None) -> CommentaryCollate:
+        """A collate function whose batches are (inputs, soft targets): any loop reuses the commentary unchanged."""
+        return CommentaryCollate(self.transform(classes, progress=progress), collate)
 
-
-def _carrying(sample: Any, row: int) -> Any:
-    """The sample with its row: an entry of a dictionary, else the last element of a tuple."""
-    if isinstance(sample, Mapping):
-        return {**sample, ROW: row}
-    return (*sample, row) if isinstance(sample, (tuple, list)) else (sample, row)
-
-
-def _looked_up(commentary: Commentary, table: Tensor, progress: float) -> Tensor | None:
-    """What a table of weights says of many rows [N]; ``None`` where it says nothing about weights."""
-    empty = torch.empty(len(table), 0)
-    batch: Batch = commentary(Batch(empty, torch.zeros(len(table), dtype=torch.int64), rows=table), progress)
-    return batch.weights
+    def _rows_of(self, positions: Tensor) -> tuple[Tensor | None, ...]:
+        at = positions.cpu()
+        return tuple(None if table is None else table[at] for table in self._tables)

@@ -1,0 +1,140 @@
+"""What makes a commentary and a dataset unfit for each other, said before training starts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from commentary_hub.artefact import StoredCommentary
+from commentary_hub.commentaries import Batch, Commentary
+from commentary_hub.data import Form, salt_check
+from commentary_hub.errors import (
+    BindingError,
+    ClassesDiffer,
+    CommentaryHubError,
+    ConflictingRows,
+    ShapeError,
+    TooFewRows,
+    WrongDataset,
+)
+from commentary_hub.manifest import Manifest
+from commentary_hub.reuse._match import Match
+
+_CHUNK = 1 << 20
+
+
+def check_dataset(manifest: Manifest, *, form: Form, classes: tuple[str, ...] | None, salt: str | bytes | None) -> None:
+    """Raise unless the dataset holds examples of the commentary's form, under its classes, and the salt is right."""
+    scheme, learned = manifest.dataset.key, manifest.dataset.identity.id
+    if scheme.salted and salt is None:
+        raise BindingError(f"{manifest.name} has salted keys: give the salt that its owner holds (salt=)")
+    if scheme.salted and salt is not None and scheme.salt_check not in {None, salt_check(salt)}:
+        raise BindingError(f"this is not the salt that {manifest.name} was made with: ask its owner")
+    if scheme.form not in {"none", form}:
+        raise WrongDataset(
+            f"{manifest.name} was learned on {scheme.form} examples of {learned}, this dataset holds {form} ones: "
+            "bind the dataset before its transforms, or another commentary",
+            expected=scheme.form,
+            found=form,
+        )
+    known = manifest.dataset.classes
+    if known is not None and classes is not None and known != classes:
+        raise ClassesDiffer(
+            f"{manifest.name} knows {len(known)} classes ({', '.join(known[:5])} …), the dataset has {len(classes)} "
+            f"({', '.join(classes[:5])} …): give them the same names in the same order",
+            expected=known,
+            found=classes,
+        )
+
+
+def check_counts(manifest: Manifest, match: Match, threshold: float, *, same: bool) -> None:
+    """Raise unless a share ``threshold`` of the examples was found; ``same``: the dataset has its fingerprint."""
+    size, learned = len(match.rows), manifest.dataset.identity.id
+    facts = {"found": match.found, "missing": match.missing, "other_target": match.other_target, "size": size}
+    if match.found + match.other_target == 0:
+        raise WrongDataset(
+            f"none of the {size:,} examples is known to {manifest.name}, which was learned on {learned}: "
+            "bind that dataset, before its transforms",
+            **facts,
+        )
+    if match.found < threshold * size:
+        raise TooFewRows(
+            f"{manifest.name} knows {match.found:,} of {size:,} examples ({match.missing:,} are missing, "
+            f"{match.other_target:,} have another target{'; the examples are the same' if same else ''}), the "
+            f"threshold is {threshold:.0%}: bind the dataset it was learned on ({learned}) or lower threshold=",
+            **facts,
+        )
+
+
+def check_conflicts(one: StoredCommentary, rows: NDArray[np.int64], *, labelled: bool) -> None:
+    """Rows of equal key (and target, where targets are known) must hold the same values, or nobody knows which holds.
+
+    Such rows are neighbours in the table, and saving merges them; only a table made elsewhere, or a dataset without
+    targets, meets this.
+    """
+    table = one.rows
+    assert table is not None
+    state = one.commentary.state_dict()
+    for used in _used_rows(rows, len(table.keys)):
+        twin = (table.keys[used] == table.keys[used + 1]).all(axis=1)
+        if labelled:
+            twin &= (table.targets[used] == table.targets[used + 1]).all(axis=1)
+        twins = used[twin]
+        for name in one.commentary.row_tensors if len(twins) else ():
+            values = state[name]
+            differ = twins[(values[twins] != values[twins + 1]).flatten(1).any(dim=1).numpy()]
+            if len(differ):
+                what = "content and target" if labelled else "content"
+                advice = (
+                    "save it again, which merges them" if labelled else "bind the dataset with its targets (targets=)"
+                )
+                raise ConflictingRows(
+                    f"{one.manifest.name} holds different values for {len(differ):,} examples of equal {what}: "
+                    f"{advice}",
+                    rows=differ.tolist()[:10],
+                )
+
+
+def check_inputs(name: str, commentary: Commentary, sample: Any) -> None:
+    """Raise `BindingError` where a commentary cannot take the inputs that the dataset gives (a mask of another size).
+
+    ``sample`` is one sample as training will see it. What is not yet a float tensor becomes one later: there is
+    nothing to check.
+    """
+    inputs = sample[0] if isinstance(sample, (tuple, list)) else sample
+    if not isinstance(inputs, Tensor) or not inputs.is_floating_point() or commentary.row_tensors:
+        return
+    batch = Batch(inputs[None], torch.zeros(1, dtype=torch.int64))
+    try:
+        with torch.no_grad():
+            changed = commentary(batch, 0.0)
+    except (RuntimeError, CommentaryHubError) as error:
+        raise BindingError(
+            f"{name} cannot take inputs of shape {list(inputs.shape)} ({str(error).splitlines()[0]}): bring the "
+            "inputs to the size and channels that it was learned on",
+            shape=tuple(inputs.shape),
+        ) from error
+    if changed.inputs.shape != batch.inputs.shape:
+        raise ShapeError(
+            f"{name} turns inputs of shape {list(inputs.shape)} into {list(changed.inputs.shape[1:])}: bring the "
+            "inputs to the size and channels that it was learned on",
+            shape=tuple(inputs.shape),
+        )
+
+
+def _used_rows(rows: NDArray[np.int64], size: int) -> Iterator[NDArray[np.int64]]:
+    """The used rows that have a next one, in parts: all of the table where most of it is used anyway."""
+    if len(rows) < size // 16:
+        used = np.unique(rows[rows >= 0])
+        yield used[used + 1 < size]
+        return
+    in_use = np.zeros(size + 1, dtype=bool)
+    in_use[rows] = True  # -1, for none, falls on the last place, beyond the table
+    for low in range(0, size - 1, _CHUNK):
+        span = np.arange(low, min(low + _CHUNK, size - 1))
+        yield span[in_use[low : low + len(span)]]

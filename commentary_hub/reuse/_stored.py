@@ -1,0 +1,34 @@
+"""What stored commentaries say about how they want to be applied."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from commentary_hub.artefact import StoredCommentary
+from commentary_hub.commentaries import Reduction
+from commentary_hub.errors import InputError
+
+Stored = StoredCommentary | Sequence[StoredCommentary]
+
+
+def in_order(commentaries: Stored, threshold: float) -> tuple[StoredCommentary, ...]:
+    """One or more commentaries in the order of their stages; raises `InputError` for none, or a bad threshold."""
+    stored = (commentaries,) if isinstance(commentaries, StoredCommentary) else tuple(commentaries)
+    if not stored:
+        raise InputError("there is no commentary to bind: give at least one")
+    if not 0 <= threshold <= 1:
+        raise InputError(f"threshold is {threshold}: give a share from 0 to 1")
+    return tuple(sorted(stored, key=lambda one: one.commentary.stage))
+
+
+def default_reduction(stored: Sequence[StoredCommentary]) -> Reduction:
+    """``weight_mean`` where the first was learned with it, else ``mean``.
+
+    A stored ``sum`` would tie the learning rate to the batch size.
+    """
+    return "weight_mean" if stored[0].manifest.loss_reduction == "weight_mean" else "mean"
+
+
+def default_steps(stored: Sequence[StoredCommentary]) -> int | None:
+    """T of the first commentary that knows."""
+    return next((one.manifest.iterations.steps for one in stored if one.manifest.iterations), None)

@@ -1,0 +1,196 @@
+"""A commentary bound to a stream: examples are recognised as they come, and nothing is read ahead but a first look."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import datasets
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import IterableDataset
+
+from commentary_hub.artefact import StoredCommentary
+from commentary_hub.commentaries import Batch, Criterion, Reduction, cross_entropy
+from commentary_hub.data import Keys, StreamReader, content_keys, numbered, target_digests
+from commentary_hub.reuse._application import Application
+from commentary_hub.reuse._checks import check_conflicts, check_counts, check_dataset, check_inputs
+from commentary_hub.reuse._match import NO_ROW, KeyIndex, Match
+from commentary_hub.reuse._samples import ROW, carrying
+from commentary_hub.reuse._stored import Stored, default_reduction, default_steps, in_order
+
+_PEEK = 256
+_BATCH = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What training has met so far: ``examples`` in all, ``found`` of them with a row in every table."""
+
+    examples: int
+    found: int
+
+
+class StreamBinding(IterableDataset[Any]):
+    """Commentaries bound to a stream; itself a stream whose samples carry their table rows (-1 for none).
+
+    ``dataset`` is the same as a Hugging Face ``IterableDataset`` with the column ``commentary_row`` where the stream
+    is one, so that shuffling, mapping and interleaving go on. With several tables the row is a vector, one for each.
+    Workers and shards are the stream's own affair; examples are recognised where they are read.
+
+    As the data are not known as a whole, weights are divided by their mean over the whole table. Progress is counted
+    as by `Binding`.
+    """
+
+    def __init__(self, stream: Any, finder: _Finder, application: Application) -> None:
+        super().__init__()
+        self.application = application
+        self._stream = stream
+        self._finder = finder
+        self._examples = 0
+        self._found = 0
+
+    @property
+    def dataset(self) -> Any:
+        """The stream with rows attached."""
+        if not isinstance(self._stream, datasets.IterableDataset):
+            return self
+        formatting = self._stream._formatting
+        with_rows = self._stream.with_format(None).map(self._finder.column, batched=True, batch_size=_BATCH)
+        return with_rows.with_format(None if formatting is None else formatting.format_type)
+
+    @property
+    def seen(self) -> Seen:
+        """What `loss` has met in training mode so far."""
+        return Seen(self._examples, self._found)
+
+    def __iter__(self) -> Iterator[Any]:
+        if isinstance(self._stream, datasets.IterableDataset):
+            yield from self.dataset
+            return
+        waiting: list[Any] = []
+        for sample in self._stream:
+            waiting.append(sample)
+            if len(waiting) == _BATCH:
+                yield from self._finder.carrying(waiting)
+                waiting = []
+        if waiting:
+            yield from self._finder.carrying(waiting)
+
+    def step(self, inputs: Tensor, targets: Tensor, rows: Tensor, progress: float, *, seed: int | None = None) -> Batch:
+        """The batch after all commentaries, in the fixed order of their stages."""
+        return self.application.step(inputs, targets, self._finder.split(rows), progress, seed)
+
+    def loss(
+        self,
+        student: Callable[[Tensor], Tensor],
+        inputs: Tensor,
+        targets: Tensor,
+        rows: Tensor,
+        *,
+        progress: float | None = None,
+    ) -> Tensor:
+        """The training loss (scalar) of one batch, as `Binding.loss`."""
+        before = self.application.step_count
+        loss = self.application.loss(student, inputs, targets, self._finder.split(rows), progress)
+        if self.application.step_count > before:
+            self._examples += len(rows)
+            self._found += int((rows.reshape(len(rows), -1) >= 0).all(dim=1).sum())
+        return loss
+
+    def progress_at(self, step: int) -> float:
+        """i/T in [0, 1] at training step ``step``; 0 where no commentary knows its steps."""
+        return self.application.progress_at(step)
+
+    @property
+    def step_count(self) -> int:
+        """i, the training steps taken so far."""
+        return self.application.step_count
+
+
+def bind_stream(
+    commentaries: Stored,
+    stream: Any,
+    *,
+    threshold: float = 0.99,
+    inputs: str | None = None,
+    targets: str | None = None,
+    salt: str | bytes | None = None,
+    reduction: Reduction | None = None,
+    steps: int | None = None,
+    criterion: Criterion = cross_entropy,
+    seed: int = 0,
+) -> StreamBinding:
+    """Bind stored commentaries to a ``stream``: a Hugging Face ``IterableDataset`` or any iterable of samples.
+
+    As `bind`, but only the first 256 samples are looked at before training and held to ``threshold``. The stream must
+    yield raw examples, as keys are taken from them; what transforms them comes after (``binding.dataset.map``, or a
+    collate function). Raises what `bind` raises.
+    """
+    stored = in_order(commentaries, threshold)
+    reader = StreamReader(stream, inputs=inputs, targets=targets, peek=_PEEK)
+    for one in stored:
+        check_dataset(one.manifest, form=reader.form, classes=reader.classes, salt=salt)
+        check_inputs(one.manifest.name, one.commentary, reader.peeked[0])
+    finder = _Finder(stored, reader, salt)
+    for one, match in finder.match(*reader.read(reader.peeked)):
+        check_counts(one.manifest, match, threshold, same=False)
+        check_conflicts(one, match.rows, labelled=finder.labelled)
+    application = Application(
+        [one.commentary for one in stored],
+        [None] * len(stored),
+        reduction=reduction or default_reduction(stored),
+        steps=steps or default_steps(stored),
+        criterion=criterion,
+        seed=seed,
+    )
+    return StreamBinding(stream, finder, application)
+
+
+class _Finder:
+    """Rows of samples, as [n] for one table and [n, K] for K of them."""
+
+    def __init__(self, stored: Sequence[StoredCommentary], reader: StreamReader, salt: str | bytes | None) -> None:
+        self._stored = stored
+        self._reader = reader
+        self._salt = salt
+        self._indexes = {
+            place: KeyIndex(one.rows.keys, one.rows.targets) for place, one in enumerate(stored) if one.rows is not None
+        }
+        self.labelled = reader.read(reader.peeked[:1])[1][0] is not None
+
+    def match(self, values: Sequence[Any], targets: Sequence[Any]) -> Iterator[tuple[StoredCommentary, Match]]:
+        """Each commentary with a table, and how it meets these examples."""
+        keys: dict[bool, Keys] = {}
+        for place, index in self._indexes.items():
+            dataset = self._stored[place].manifest.dataset
+            salted = dataset.key.salted
+            if salted not in keys:
+                keys[salted] = content_keys(values, salt=self._salt if salted else None)
+            digests = target_digests(numbered(targets, dataset.classes)) if self.labelled else None
+            yield self._stored[place], index.match(keys[salted], digests)
+
+    def rows(self, values: Sequence[Any], targets: Sequence[Any]) -> NDArray[np.int64]:
+        """The rows of examples; -1 for all where no commentary has a table."""
+        found = [match.rows for _, match in self.match(values, targets)]
+        if not found:
+            return np.full(len(values), NO_ROW, dtype=np.int64)
+        return found[0] if len(found) == 1 else np.stack(found, axis=1)
+
+    def carrying(self, samples: Sequence[Any]) -> Iterator[Any]:
+        """Samples with their rows."""
+        rows = torch.from_numpy(self.rows(*self._reader.read(samples)))
+        for sample, row in zip(samples, rows, strict=True):
+            yield carrying(sample, row if row.dim() else int(row))
+
+    def column(self, batch: dict[str, list[Any]]) -> dict[str, Any]:
+        """The column of rows of a batch of columns."""
+        return {ROW: self.rows(*self._reader.read_columns(batch)).tolist()}
+
+    def split(self, rows: Tensor) -> tuple[Tensor | None, ...]:
+        """Rows of a batch for each commentary, ``None`` for those without a table."""
+        columns = iter(rows.reshape(len(rows), -1).unbind(dim=1))
+        return tuple(next(columns) if place in self._indexes else None for place in range(len(self._stored)))
