@@ -1,0 +1,341 @@
+"""Comparing arms: learning rates tuned, seeds paired, every number from runs that the tuning never saw."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from commentary_hub.data import Examples, check_disjoint, shared_keys
+from commentary_hub.errors import EvidenceError
+from commentary_hub.evidence._arms import COMMENTARY, Arm
+from commentary_hub.evidence._optimisers import Schedule, TunedOptimiser, TunedSGD
+from commentary_hub.evidence._pieces import Pieces, piece_key
+from commentary_hub.evidence._statistics import differences, interval, mean_of
+from commentary_hub.evidence._train import Budget, StudentLike, train
+from commentary_hub.manifest import Measurement
+
+TUNING_SEED = 1_000_003  # tuning runs have seeds of their own: TUNING_SEED, TUNING_SEED + 1, …
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Runs:
+    """All runs of one student under one arm, at the learning rate chosen for it.
+
+    ``tuning`` holds (rate, mean selection accuracy); ``at_edge`` says that the best rate was the grid's first or last,
+    where a better one may lie outside. ``curves`` [seeds][points] are test accuracies at ``points`` (steps),
+    ``accuracy`` [seeds] the last ones, ``per_class`` [seeds][classes] the accuracies on the test examples of each class
+    (NaN-free: a class without test examples counts 0). ``diverged`` counts runs with parameters that are not finite.
+    """
+
+    arm: str
+    student: str
+    learning_rate: float
+    at_edge: bool
+    tuning: tuple[tuple[float, float], ...]
+    seeds: tuple[int, ...]
+    points: tuple[int, ...]
+    curves: tuple[tuple[float, ...], ...]
+    accuracy: tuple[float, ...]
+    per_class: tuple[tuple[float, ...], ...]
+    diverged: int
+    seconds: float
+
+    @classmethod
+    def from_json(cls, piece: dict[str, Any]) -> Runs:
+        """Runs as `to_json` wrote them."""
+        nested = ("tuning", "curves", "per_class")
+        flat = ("seeds", "points", "accuracy")
+        fixed: dict[str, Any] = {name: tuple(tuple(row) for row in piece[name]) for name in nested}
+        return cls(**(piece | fixed | {name: tuple(piece[name]) for name in flat}))
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON values."""
+        return asdict(self)
+
+    def areas(self) -> list[float]:
+        """The area under each learning curve over steps, divided by the steps: the mean accuracy while training."""
+        steps = np.array(self.points, dtype=np.float64)
+        return [float(np.trapezoid(curve, steps) / (steps[-1] - steps[0])) for curve in self.curves]
+
+    def steps_to(self, target: float) -> list[int | None]:
+        """For each seed the first measured step with at least the ``target`` accuracy (``None``: never)."""
+        return [
+            next((step for step, value in zip(self.points, curve, strict=True) if value >= target), None)
+            for curve in self.curves
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """The runs of all students under all arms: of one trial, or (see `joined`) of several.
+
+    ``runs[student, arm]`` has one entry per trial. All statistics pair runs by trial and seed.
+    """
+
+    students: tuple[str, ...]
+    arms: tuple[str, ...]
+    runs: dict[tuple[str, str], tuple[Runs, ...]]
+    target_accuracy: float
+    seconds: float
+
+    @classmethod
+    def joined(cls, trials: Sequence[Comparison]) -> Comparison:
+        """Several trials (splits, learning runs) of the same students and arms as one comparison."""
+        first = trials[0]
+        if any((trial.students, trial.arms) != (first.students, first.arms) for trial in trials):
+            raise EvidenceError("trials with other students or arms cannot be joined")
+        runs = {key: tuple(run for trial in trials for run in trial.runs[key]) for key in first.runs}
+        seconds = sum(trial.seconds for trial in trials)
+        return cls(first.students, first.arms, runs, first.target_accuracy, seconds)
+
+    def accuracies(self, student: str, arm: str) -> list[list[float]]:
+        """Final test accuracies [trials][seeds]."""
+        return [list(run.accuracy) for run in self.runs[student, arm]]
+
+    def areas(self, student: str, arm: str) -> list[list[float]]:
+        """Areas under the learning curves [trials][seeds]."""
+        return [run.areas() for run in self.runs[student, arm]]
+
+    def difference(self, student: str, arm: str) -> tuple[float, tuple[float, float]]:
+        """The mean of *commentary minus arm* in final accuracy, paired, and its 95 % interval."""
+        paired = differences(self.accuracies(student, COMMENTARY), self.accuracies(student, arm))
+        return mean_of(paired), interval(paired, bounds=(-1, 1))
+
+    def measurement(self, student: str, arm: str) -> Measurement:
+        """All numbers of one arm, as evidence stores them."""
+        runs = self.runs[student, arm]
+        accuracy, areas = self.accuracies(student, arm), self.areas(student, arm)
+        reached = [step for run in runs for step in run.steps_to(self.target_accuracy)]
+        steps = [step for step in reached if step is not None]
+        against: dict[str, Any] = {}
+        if arm != COMMENTARY and COMMENTARY in self.arms:
+            mean, bounds = self.difference(student, arm)
+            ours = self.runs[student, COMMENTARY]
+            classes = np.mean(
+                [
+                    np.mean(one.per_class, 0) - np.mean(other.per_class, 0)
+                    for one, other in zip(ours, runs, strict=True)
+                ],
+                axis=0,
+            )
+            against = {
+                "difference_mean": mean,
+                "difference_ci95": bounds,
+                "curve_area_difference_ci95": interval(
+                    differences(self.areas(student, COMMENTARY), areas), bounds=(-1, 1)
+                ),
+                "per_class_difference": tuple(float(value) for value in classes),
+            }
+        return Measurement(
+            student=student,
+            control=arm,
+            runs=len(reached),
+            accuracy_mean=mean_of(accuracy),
+            accuracy_ci95=interval(accuracy, bounds=(0, 1)),
+            learning_rate=runs[0].learning_rate,
+            steps_to_target=float(np.median(steps)) if steps else None,
+            reached_target=len(steps) / len(reached),
+            curve_area_mean=mean_of(areas),
+            **against,
+        )
+
+    def measurements(self) -> tuple[Measurement, ...]:
+        """All measurements, students in order, arms in order."""
+        return tuple(self.measurement(student, arm) for student in self.students for arm in self.arms)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One flat row for each student and arm, as ``results.json`` of the demo holds them (fractions)."""
+        found = []
+        for one in self.measurements():
+            difference = one.difference_ci95
+            found.append(
+                {
+                    "student": one.student,
+                    "control": one.control,
+                    "accuracy_mean": one.accuracy_mean,
+                    "accuracy_ci95": list(one.accuracy_ci95),
+                    "seeds": one.runs,
+                    "commentary_minus_this_ci95": None if difference is None else list(difference),
+                    "commentary_minus_this_mean": one.difference_mean,
+                    "steps_to_target": one.steps_to_target,
+                    "reached_target": one.reached_target,
+                    "learning_rate": one.learning_rate,
+                }
+            )
+        return found
+
+
+def compare(
+    arms: Sequence[Arm],
+    students: Sequence[StudentLike],
+    *,
+    selection: Examples,
+    test: Examples,
+    steps: int,
+    batch_size: int,
+    learning_rates: Sequence[float],
+    seeds: int | Sequence[int],
+    target_accuracy: float = 0.8,
+    optimiser: TunedOptimiser | None = None,
+    schedule: Schedule = "constant",
+    tuning_seeds: int = 3,
+    points: int = 25,
+    device: torch.device | str = "cpu",
+    stacked: bool | None = None,
+    progress: Progress | None = None,
+    pieces: Pieces | None = None,
+) -> Comparison:
+    """Train every student under every arm at the same budget, and measure accuracy on ``test``.
+
+    For each student and arm the learning rate with the highest mean accuracy on ``selection`` is chosen from
+    ``learning_rates`` with ``tuning_seeds`` runs each, whose seeds are not used again; then one run for each of
+    ``seeds`` (a count, or the seeds) is measured on ``test``, at about ``points`` steps of the run. The same seed means
+    the same initialisation in every arm and, in arms with equally many examples, the same batches.
+    ``progress(done, total, what)`` is called after each piece; ``pieces`` keeps finished pieces, so that an
+    interrupted comparison goes on where it was.
+
+    Raises `SplitError` where selection, test and an arm's examples overlap, `EvidenceError` for settings that measure
+    nothing. Cost: students · arms · (tuning_seeds · rates + seeds) · steps student steps, many at once.
+    """
+    own_seeds = tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds)
+    budget = Budget(steps, batch_size, optimiser or TunedSGD(), schedule)
+    rates = tuple(sorted(learning_rates))
+    _check(arms, students, selection, test, budget, rates, own_seeds, tuning_seeds)
+    classes = max(part.class_count for part in (selection, test, *(arm.examples for arm in arms)))
+    started = time.monotonic()
+    runs: dict[tuple[str, str], tuple[Runs, ...]] = {}
+    job = _Job(selection, test, classes, budget, rates, own_seeds, tuning_seeds, _grid(steps, points), device, stacked)
+    total = len(students) * len(arms)
+    for student in students:
+        for arm in arms:
+            runs[student.name, arm.name] = (job.piece(student, arm, pieces),)
+            if progress is not None:
+                progress(len(runs), total, f"{student.name} · {arm.name}")
+    names = tuple(student.name for student in students), tuple(arm.name for arm in arms)
+    return Comparison(*names, runs, target_accuracy, time.monotonic() - started)
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    selection: Examples
+    test: Examples
+    classes: int
+    budget: Budget
+    rates: tuple[float, ...]
+    seeds: tuple[int, ...]
+    tuning_seeds: int
+    points: tuple[int, ...]
+    device: torch.device | str
+    stacked: bool | None
+
+    def piece(self, student: StudentLike, arm: Arm, pieces: Pieces | None) -> Runs:
+        if pieces is None:
+            return self.run(student, arm)
+        settings = (self.budget, self.rates, self.seeds, self.tuning_seeds, self.points, self.classes)
+        key = piece_key(student.name, arm, (self.selection, self.test), settings)
+        known = pieces.get(key)
+        if known is not None:
+            return Runs.from_json(known)
+        runs = self.run(student, arm)
+        pieces.put(key, runs.to_json())
+        return runs
+
+    def run(self, student: StudentLike, arm: Arm) -> Runs:
+        started = time.monotonic()
+        tuning = self.tune(student, arm)
+        best = max(range(len(tuning)), key=lambda number: tuning[number][1])
+        trained = train(
+            student,
+            arm,
+            seeds=self.seeds,
+            rates=[tuning[best][0]],
+            budget=self.budget,
+            classes=self.classes,
+            probes={"test": (self.test.inputs, self.test.targets)},
+            at=self.points,
+            device=self.device,
+            stacked=self.stacked,
+        )
+        curves = trained.accuracy["test"].tolist()
+        right = (trained.predictions["test"] == self.test.targets).double()
+        members = torch.nn.functional.one_hot(self.test.targets, self.classes).double()
+        per_class = (right @ members) / members.sum(0).clamp_min(1)
+        return Runs(
+            arm=arm.name,
+            student=student.name,
+            learning_rate=tuning[best][0],
+            at_edge=len(tuning) > 1 and best in {0, len(tuning) - 1},
+            tuning=tuning,
+            seeds=self.seeds,
+            points=self.points,
+            curves=tuple(tuple(curve) for curve in curves),
+            accuracy=tuple(curve[-1] for curve in curves),
+            per_class=tuple(tuple(row) for row in per_class.tolist()),
+            diverged=int(trained.diverged.sum()),
+            seconds=time.monotonic() - started,
+        )
+
+    def tune(self, student: StudentLike, arm: Arm) -> tuple[tuple[float, float], ...]:
+        """(rate, mean accuracy on the selection split after the last step), rates rising."""
+        if len(self.rates) == 1:
+            return ((self.rates[0], 0.0),)
+        trained = train(
+            student,
+            arm,
+            seeds=[TUNING_SEED + number for number in range(self.tuning_seeds)],
+            rates=self.rates,
+            budget=self.budget,
+            classes=self.classes,
+            probes={"selection": (self.selection.inputs, self.selection.targets)},
+            at=(self.budget.steps,),
+            device=self.device,
+            stacked=self.stacked,
+        )
+        final = trained.accuracy["selection"][:, -1].reshape(self.tuning_seeds, len(self.rates))
+        final[trained.diverged.reshape(final.shape)] = 0.0
+        return tuple(zip(self.rates, final.mean(0).tolist(), strict=True))
+
+
+def _grid(steps: int, points: int) -> tuple[int, ...]:
+    return tuple(sorted({round(number * steps / points) for number in range(points + 1)}))
+
+
+def _check(
+    arms: Sequence[Arm],
+    students: Sequence[StudentLike],
+    selection: Examples,
+    test: Examples,
+    budget: Budget,
+    rates: tuple[float, ...],
+    seeds: tuple[int, ...],
+    tuning_seeds: int,
+) -> None:
+    for what, names in (("arm", [arm.name for arm in arms]), ("student", [one.name for one in students])):
+        if not names or len(set(names)) < len(names):
+            raise EvidenceError(f"there must be at least one {what}, each with a name of its own; got {names}")
+    if budget.steps < 1 or budget.batch_size < 1:
+        raise EvidenceError(f"steps and batch_size must be at least 1, got {budget.steps} and {budget.batch_size}")
+    if not rates or rates[0] <= 0 or tuning_seeds < 1:
+        raise EvidenceError(f"learning rates must be positive and tuning_seeds at least 1; got {rates}, {tuning_seeds}")
+    if len(set(seeds)) < max(2, len(seeds)):
+        raise EvidenceError(f"paired intervals need at least 2 seeds, all different; got {seeds}")
+    if any(seed < 0 or seed >= TUNING_SEED for seed in seeds):
+        raise EvidenceError(f"seeds must lie in 0 … {TUNING_SEED - 1}: the higher ones are for tuning")
+    check_disjoint(selection=selection, test=test)
+    for arm in arms:
+        for name, part in (("selection", selection), ("test", test)):
+            shared = shared_keys(arm.examples.keys, part.keys)
+            if shared:
+                raise EvidenceError(
+                    f"arm {arm.name!r} trains on {shared} of the {name} examples: its accuracy would measure memory; "
+                    "split the data again",
+                    arm=arm.name,
+                    split=name,
+                    shared=shared,
+                )

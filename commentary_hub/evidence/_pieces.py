@@ -1,0 +1,63 @@
+"""Finished pieces of an evaluation, kept so that an interrupted one goes on where it was."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any, Protocol
+
+from commentary_hub.data import Examples
+from commentary_hub.evidence._arms import Arm
+
+
+class Pieces(Protocol):
+    """Where finished pieces are kept: JSON values under keys."""
+
+    def get(self, key: str) -> dict[str, Any] | None:
+        """The piece, or ``None``."""
+        ...
+
+    def put(self, key: str, piece: dict[str, Any]) -> None:
+        """Keep a piece."""
+        ...
+
+
+class PieceFolder:
+    """Pieces as JSON files in a folder (made when needed); a piece is either whole or not there."""
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self._folder = Path(folder)
+
+    def get(self, key: str) -> dict[str, Any] | None:
+        """The piece; ``None`` where there is none, or where its file cannot be read as JSON."""
+        try:
+            piece = json.loads((self._folder / f"{key}.json").read_text())
+        except (OSError, ValueError):
+            return None
+        return piece if isinstance(piece, dict) else None
+
+    def put(self, key: str, piece: dict[str, Any]) -> None:
+        """Write the piece beside its place, then move it there."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        fresh = self._folder / f".{key}.{os.getpid()}"
+        fresh.write_text(json.dumps(piece))
+        fresh.replace(self._folder / f"{key}.json")
+
+
+def piece_key(student: str, arm: Arm, measured: tuple[Examples, ...], settings: tuple[Any, ...]) -> str:
+    """A digest of everything that a piece depends on and that can be told from outside.
+
+    The student's architecture is known by its name, and functions in an arm (``change``, ``sees``, ``wrap``) by the
+    arm's name and note: keep the pieces of evaluations with other such functions in another folder.
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    digest.update(repr((student, arm.name, arm.note, arm.reduction, arm.smoothing, arm.trimmed, settings)).encode())
+    for part in (arm.examples, *measured):
+        digest.update(part.keys.tobytes())
+        digest.update(part.targets.numpy().tobytes())
+        digest.update(part.inputs.numpy().tobytes())
+    if arm.weights is not None:
+        digest.update(arm.weights.float().numpy().tobytes())
+    return digest.hexdigest()
