@@ -56,7 +56,8 @@ class Budget:
 class Trained:
     """K = seeds × rates students, rates running fastest.
 
-    ``accuracy[probe]`` [K, P] at the P steps asked for; ``predictions[probe]`` int64 [K, n] after the last step; ``diverged`` bool [K] where parameters are not finite.
+    ``accuracy[probe]`` [K, P] at the P steps asked for; ``predictions[probe]`` int64 [K, n] after the last step;
+    ``diverged`` bool [K] where parameters are not finite.
     """
 
     accuracy: dict[str, Tensor]
