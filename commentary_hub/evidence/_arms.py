@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import torch
@@ -35,8 +35,9 @@ class Arm:
     the examples' losses; ``change`` is the general form, called for each batch. ``reduction`` as in
     `commented_loss`. ``sees`` maps inputs [n, ...] to what the student is shown, in training and in testing alike
     (masks); ``wrap`` puts a module around a fresh student (trained jointly with it). ``smoothing`` is label smoothing's
-    ε; ``trimmed`` the share of each batch with the highest losses that is left out. ``role`` tells what the arm is
-    for; ``note`` says in words what it is.
+    ε; ``trimmed`` the share of each batch with the highest losses that is left out. ``variants`` are this arm with
+    other settings of its own (a competitor's hyperparameter): the best is chosen together with the learning rate.
+    ``role`` tells what the arm is for; ``note`` says in words what it is.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Arm:
     wrap: Callable[[nn.Module], nn.Module] | None = None
     smoothing: float = 0.0
     trimmed: float = 0.0
+    variants: tuple[Arm, ...] = ()
     role: Role = "control"
     note: str = ""
 
@@ -66,6 +68,11 @@ class Arm:
                 raise EvidenceError(f"arm {self.name!r} has weights that are negative or not finite", arm=self.name)
         if not (0 <= self.smoothing < 1 and 0 <= self.trimmed < 1):
             raise EvidenceError(f"arm {self.name!r}: smoothing and trimmed are shares from 0 to below 1", arm=self.name)
+
+    @property
+    def choices(self) -> tuple[Arm, ...]:
+        """The arm itself and its variants."""
+        return (self, *self.variants)
 
     def seen(self, inputs: Tensor) -> Tensor:
         """Inputs as the students of this arm are shown them."""
@@ -249,8 +256,3 @@ def soft_targets(batch: Batch, classes: int) -> Tensor:
     ratio, partners = batch.blend.ratio, batch.blend.weights
     other = (1 - ratio) * (ones if partners is None else partners)
     return (ratio * weights)[:, None] * own + other[:, None] * functional.one_hot(batch.blend.targets, classes)
-
-
-def renamed(arm: Arm, name: str) -> Arm:
-    """The same arm under another name."""
-    return replace(arm, name=name)

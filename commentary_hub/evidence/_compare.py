@@ -27,7 +27,8 @@ Progress = Callable[[int, int, str], None]
 class Runs:
     """All runs of one student under one arm, at the learning rate chosen for it.
 
-    ``tuning`` holds (rate, mean selection accuracy); ``at_edge`` says that the best rate was the grid's first or last,
+    ``variant`` is the note of the variant of the arm that was chosen with it, ``tuning`` holds (rate, mean selection
+    accuracy) of that variant; ``at_edge`` says that the best rate was the grid's first or last,
     where a better one may lie outside. ``curves`` [seeds][points] are test accuracies at ``points`` (steps),
     ``accuracy`` [seeds] the last ones, ``per_class`` [seeds][classes] the accuracies on the test examples of each class
     (NaN-free: a class without test examples counts 0). ``diverged`` counts runs with parameters that are not finite.
@@ -35,6 +36,7 @@ class Runs:
 
     arm: str
     student: str
+    variant: str
     learning_rate: float
     at_edge: bool
     tuning: tuple[tuple[float, float], ...]
@@ -248,11 +250,13 @@ class _Job:
 
     def run(self, student: StudentLike, arm: Arm) -> Runs:
         started = time.monotonic()
-        tuning = self.tune(student, arm)
+        tried = [self.tune(student, choice) for choice in arm.choices]
+        which = max(range(len(tried)), key=lambda number: max(score for _, score in tried[number]))
+        chosen, tuning = arm.choices[which], tried[which]
         best = max(range(len(tuning)), key=lambda number: tuning[number][1])
         trained = train(
             student,
-            arm,
+            chosen,
             seeds=self.seeds,
             rates=[tuning[best][0]],
             budget=self.budget,
@@ -263,12 +267,13 @@ class _Job:
             stacked=self.stacked,
         )
         curves = trained.accuracy["test"].tolist()
-        right = (trained.predictions["test"] == self.test.targets).double()
+        right = (trained.outputs["test"].argmax(-1) == self.test.targets).double()
         members = torch.nn.functional.one_hot(self.test.targets, self.classes).double()
         per_class = (right @ members) / members.sum(0).clamp_min(1)
         return Runs(
             arm=arm.name,
             student=student.name,
+            variant=chosen.note,
             learning_rate=tuning[best][0],
             at_edge=len(tuning) > 1 and best in {0, len(tuning) - 1},
             tuning=tuning,
@@ -283,8 +288,6 @@ class _Job:
 
     def tune(self, student: StudentLike, arm: Arm) -> tuple[tuple[float, float], ...]:
         """(rate, mean accuracy on the selection split after the last step), rates rising."""
-        if len(self.rates) == 1:
-            return ((self.rates[0], 0.0),)
         trained = train(
             student,
             arm,

@@ -53,11 +53,13 @@ def piece_key(student: str, arm: Arm, measured: tuple[Examples, ...], settings: 
     arm's name and note: keep the pieces of evaluations with other such functions in another folder.
     """
     digest = hashlib.blake2b(digest_size=16)
-    digest.update(repr((student, arm.name, arm.note, arm.reduction, arm.smoothing, arm.trimmed, settings)).encode())
-    for part in (arm.examples, *measured):
+    digest.update(repr((student, arm.name, settings)).encode())
+    for choice in arm.choices:
+        digest.update(repr((choice.note, choice.reduction, choice.smoothing, choice.trimmed)).encode())
+        if choice.weights is not None:
+            digest.update(choice.weights.float().numpy().tobytes())
+    for part in (*(choice.examples for choice in arm.choices), *measured):
         digest.update(part.keys.tobytes())
         digest.update(part.targets.numpy().tobytes())
         digest.update(part.inputs.numpy().tobytes())
-    if arm.weights is not None:
-        digest.update(arm.weights.float().numpy().tobytes())
     return digest.hexdigest()

@@ -56,12 +56,12 @@ class Budget:
 class Trained:
     """K = seeds × rates students, rates running fastest.
 
-    ``accuracy[probe]`` [K, P] at the P steps asked for; ``predictions[probe]`` int64 [K, n] after the last step;
+    ``accuracy[probe]`` [K, P] at the P steps asked for; after the last step ``outputs[probe]`` [K, n, classes];
     ``diverged`` bool [K] where parameters are not finite.
     """
 
     accuracy: dict[str, Tensor]
-    predictions: dict[str, Tensor]
+    outputs: dict[str, Tensor]
     diverged: Tensor
 
 
@@ -148,16 +148,16 @@ class _Stack:
         return gradients
 
     @torch.no_grad()
-    def predictions(self, inputs: Tensor) -> Tensor:
-        """Predicted classes [K, n] of all students, in evaluation mode."""
+    def outputs(self, inputs: Tensor) -> Tensor:
+        """What all students answer [K, n, classes], in evaluation mode."""
         module = self._skeleton.eval()
 
-        def outputs(parameters: dict[str, Tensor], buffers: dict[str, Tensor], part: Tensor) -> Tensor:
-            answer: Tensor = functional_call(module, (parameters, buffers), (part,))
-            return answer.argmax(-1)
+        def answer(parameters: dict[str, Tensor], buffers: dict[str, Tensor], part: Tensor) -> Tensor:
+            outputs: Tensor = functional_call(module, (parameters, buffers), (part,))
+            return outputs
 
         count = len(next(iter(self.parameters.values())))
-        ask = vmap(outputs, in_dims=(0, 0, None))
+        ask = vmap(answer, in_dims=(0, 0, None))
         size = max(1, _EVALUATED_AT_ONCE // count)
         return torch.cat([ask(self.parameters, self.buffers, part) for part in torch.split(inputs, size)], dim=1)
 
@@ -192,7 +192,7 @@ def _train_stacked(
     measured = _Measured(probes)
     for step in range(budget.steps + 1):
         if step in at:
-            measured.add(stack.predictions)
+            measured.add(stack.outputs)
         if step == budget.steps:
             break
         lesson = lessons(step)
@@ -226,7 +226,7 @@ def _train_alone(
     measured = _Measured(probes)
     for step in range(budget.steps + 1):
         if step in at:
-            measured.add(lambda inputs: torch.stack([_predicted(student, inputs) for student in students]))
+            measured.add(lambda inputs: torch.stack([_answered(student, inputs) for student in students]))
         if step == budget.steps:
             break
         lesson = lessons(step)
@@ -251,10 +251,10 @@ class _Measured:
         self._accuracy: dict[str, list[Tensor]] = {name: [] for name in probes}
         self._last: dict[str, Tensor] = {}
 
-    def add(self, predict: Callable[[Tensor], Tensor]) -> None:
+    def add(self, ask: Callable[[Tensor], Tensor]) -> None:
         for name, (inputs, targets) in self._probes.items():
-            self._last[name] = predict(inputs)
-            self._accuracy[name].append((self._last[name] == targets).double().mean(1).cpu())
+            self._last[name] = ask(inputs)
+            self._accuracy[name].append((self._last[name].argmax(-1) == targets).double().mean(1).cpu())
 
     def trained(self, diverged: Tensor) -> Trained:
         accuracy = {name: torch.stack(values, 1) for name, values in self._accuracy.items()}
@@ -262,9 +262,9 @@ class _Measured:
 
 
 @torch.no_grad()
-def _predicted(student: nn.Module, inputs: Tensor) -> Tensor:
+def _answered(student: nn.Module, inputs: Tensor) -> Tensor:
     student.eval()
-    return torch.cat([student(part).argmax(-1) for part in torch.split(inputs, 1024)])
+    return torch.cat([student(part) for part in torch.split(inputs, 1024)])
 
 
 def _check_outputs(student: StudentLike, module: nn.Module, lesson: Lesson, classes: int) -> None:
