@@ -83,11 +83,13 @@ class Commentary(nn.Module, ABC):
     A subclass states ``kind`` (its name in manifests), ``stage``, and implements `forward`, `config` and
     `from_config`. Its learned numbers φ are its ``nn.Parameter`` s; ``row_tensors`` names those state tensors whose
     first axis runs over the dataset's examples, so that saving can sort them by content key and binding can pick rows.
+    A kind that also changes what a trained student sees (a mask) states ``at_inference``: it acts in validation too.
     """
 
     kind: ClassVar[str]
     stage: ClassVar[Stage]
     row_tensors: ClassVar[tuple[str, ...]] = ()
+    at_inference: ClassVar[bool] = False
 
     @abstractmethod
     def forward(self, batch: Batch, progress: Tensor | float) -> Batch:

@@ -1,0 +1,47 @@
+"""Learning commentaries: gradients of a validation loss through a student's training.
+
+`learn` runs the outer loop. How the hypergradient is found is a value: `Unrolled` (exact, in the memory it is given) or
+`Implicit` with an inverse. The room knows no files: checkpoints go to a sink.
+"""
+
+from commentary_hub.learning._checkpoint import Checkpoint, Sink
+from commentary_hub.learning._error import hypergradient_error
+from commentary_hub.learning._hypergradient import Hypergradient, Method
+from commentary_hub.learning._implicit import Implicit
+from commentary_hub.learning._inverse import ConjugateGradient, Identity, Inverse, Neumann
+from commentary_hub.learning._optimisers import SGD, Adam, AdamW, InnerOptimiser
+from commentary_hub.learning._outer import EarlyStop, Population, learn
+from commentary_hub.learning._problem import Problem, State, Training, draw_batches
+from commentary_hub.learning._progress import Progress, Report, tensorboard
+from commentary_hub.learning._result import Learned, Student
+from commentary_hub.learning._unrolled import Unrolled
+
+__all__ = [
+    "SGD",
+    "Adam",
+    "AdamW",
+    "Checkpoint",
+    "ConjugateGradient",
+    "EarlyStop",
+    "Hypergradient",
+    "Identity",
+    "Implicit",
+    "InnerOptimiser",
+    "Inverse",
+    "Learned",
+    "Method",
+    "Neumann",
+    "Population",
+    "Problem",
+    "Progress",
+    "Report",
+    "Sink",
+    "State",
+    "Student",
+    "Training",
+    "Unrolled",
+    "draw_batches",
+    "hypergradient_error",
+    "learn",
+    "tensorboard",
+]

@@ -1,0 +1,81 @@
+"""The state of a learning run between two outer steps: tensors and JSON values, nothing that can carry code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from commentary_hub.errors import InputError
+from commentary_hub.learning._problem import State
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """Everything that a run needs to go on: ``step`` outer steps are done.
+
+    ``tensors`` (name → tensor, on the CPU) and ``facts`` (JSON values) can be stored as safetensors and JSON. Random
+    numbers need no state: each is a function of the run's seed and the step.
+    """
+
+    step: int
+    tensors: dict[str, Tensor]
+    facts: dict[str, Any]
+
+
+Sink = Callable[[Checkpoint], None]
+
+
+def pack_module(name: str, module: nn.Module) -> dict[str, Tensor]:
+    """A module's tensors under ``name``."""
+    return {f"{name}.{key}": tensor.detach().cpu().clone() for key, tensor in module.state_dict().items()}
+
+
+def unpack_module(name: str, module: nn.Module, tensors: dict[str, Tensor]) -> None:
+    """Put them back; raises `InputError` where the checkpoint is of another module."""
+    state = {key.removeprefix(f"{name}."): t for key, t in tensors.items() if key.startswith(f"{name}.")}
+    try:
+        module.load_state_dict(state)
+    except RuntimeError as error:
+        raise InputError(f"the checkpoint does not fit {name} ({error}): resume with the settings it began with") from None
+
+
+def pack_optimiser(optimiser: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """A torch optimiser's state as tensors and JSON values."""
+    tensors, facts = {}, {}
+    for index, values in optimiser.state_dict()["state"].items():
+        for key, value in values.items():
+            if isinstance(value, Tensor):
+                tensors[f"outer.{index}.{key}"] = value.detach().cpu().clone()
+            else:
+                facts[f"{index}.{key}"] = value
+    return tensors, facts
+
+
+def unpack_optimiser(optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+    """Put them back."""
+    state: dict[int, dict[str, Any]] = {}
+    named = {key.removeprefix("outer."): value for key, value in tensors.items() if key.startswith("outer.")}
+    for name, value in (named | facts).items():
+        index, _, key = name.partition(".")
+        state.setdefault(int(index), {})[key] = value
+    optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
+
+
+def pack_student(name: str, state: State) -> dict[str, Tensor]:
+    """A student's state under ``name``."""
+    parts = zip(("parameters", "optimiser", "buffers"), state, strict=True)
+    return {f"{name}.{part}.{at}": t.detach().cpu().clone() for part, group in parts for at, t in enumerate(group)}
+
+
+def unpack_student(name: str, tensors: dict[str, Tensor], device: torch.device) -> State | None:
+    """The student's state, or ``None`` where the checkpoint holds none of that name."""
+    groups = []
+    for part in ("parameters", "optimiser", "buffers"):
+        prefix = f"{name}.{part}."
+        found = {int(key.removeprefix(prefix)): t for key, t in tensors.items() if key.startswith(prefix)}
+        groups.append(tuple(found[at].to(device) for at in range(len(found))))
+    return State(*groups) if groups[0] else None

@@ -1,0 +1,166 @@
+"""Inner optimisers as pure functions: equal to ``torch.optim`` step for step, and differentiable.
+
+An optimiser is a value. It maps (parameters, gradients, state) to new parameters and a new state and changes nothing
+in place, so that a training run is a composition of functions that autograd can take apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from commentary_hub.errors import InputError
+
+Tensors = tuple[Tensor, ...]
+Schedule = Callable[[int], float]  # inner step (from 0) → factor of the learning rate
+
+
+class InnerOptimiser(Protocol):
+    """One student update as a pure function. State tensors are a flat tuple, so that they can be stored and replayed."""
+
+    @property
+    def name(self) -> str:
+        """Short description for manifests."""
+
+    def start(self, parameters: Tensors) -> Tensors:
+        """The state before the first step."""
+
+    def step(self, parameters: Tensors, gradients: Tensors, state: Tensors, step: int) -> tuple[Tensors, Tensors]:
+        """Parameters and state after inner step number ``step`` (from 0)."""
+
+
+@dataclass(frozen=True)
+class SGD:
+    """Stochastic gradient descent as `torch.optim.SGD`, without dampening.
+
+    g ← g + weight_decay·θ; v ← momentum·v + g (v₀ = g₀); θ ← θ − lr·(g + momentum·v if nesterov else v).
+    ``clip_norm`` scales all gradients so that their joint norm is at most that (`clip_grad_norm_`).
+
+    >>> sgd = SGD(lr=0.5)
+    >>> sgd.step((torch.ones(1),), (torch.ones(1),), sgd.start((torch.ones(1),)), 0)[0]
+    (tensor([0.5000]),)
+    """
+
+    lr: float
+    momentum: float = 0.0
+    nesterov: bool = False
+    weight_decay: float = 0.0
+    schedule: Schedule | None = None
+    clip_norm: float | None = None
+
+    def __post_init__(self) -> None:
+        _check(self.lr, self.weight_decay)
+        if not 0 <= self.momentum < 1:
+            raise InputError(f"momentum is {self.momentum}: give a number from 0 to below 1")
+        if self.nesterov and not self.momentum:
+            raise InputError("nesterov needs momentum above 0")
+
+    @property
+    def name(self) -> str:
+        """Short description for manifests."""
+        return f"sgd(lr={self.lr:g}" + (f", momentum={self.momentum:g})" if self.momentum else ")")
+
+    def start(self, parameters: Tensors) -> Tensors:
+        """One velocity per parameter, or nothing without momentum."""
+        return tuple(torch.zeros_like(p) for p in parameters) if self.momentum else ()
+
+    def step(self, parameters: Tensors, gradients: Tensors, state: Tensors, step: int) -> tuple[Tensors, Tensors]:
+        """See the class."""
+        gradients = _clipped(gradients, self.clip_norm)
+        if self.weight_decay:
+            gradients = tuple(g + self.weight_decay * p for g, p in zip(gradients, parameters, strict=True))
+        lr = _rate(self.lr, self.schedule, step)
+        if not self.momentum:
+            return tuple(p - lr * g for p, g in zip(parameters, gradients, strict=True)), ()
+        velocities = tuple(self.momentum * v + g for v, g in zip(state, gradients, strict=True))
+        moves = velocities
+        if self.nesterov:
+            moves = tuple(g + self.momentum * v for g, v in zip(gradients, velocities, strict=True))
+        return tuple(p - lr * m for p, m in zip(parameters, moves, strict=True)), velocities
+
+
+@dataclass(frozen=True)
+class Adam:
+    """Adam as `torch.optim.Adam` (L2 weight decay in the gradient), or AdamW with ``decoupled``.
+
+    m ← β₁m + (1−β₁)g; v ← β₂v + (1−β₂)g²; θ ← θ − lr · m̂ / (√(v̂ + eps_root) + eps). The derivative of √v is infinite
+    at v = 0, where a parameter has never had a gradient: ``eps_root`` > 0 bounds it. With 0 the step equals torch's,
+    and the derivative is taken as 0 where v = 0.
+    """
+
+    lr: float
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+    eps_root: float = 0.0
+    weight_decay: float = 0.0
+    decoupled: bool = False
+    schedule: Schedule | None = None
+    clip_norm: float | None = None
+
+    def __post_init__(self) -> None:
+        _check(self.lr, self.weight_decay)
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise InputError(f"betas are {self.betas}: give two numbers from 0 to below 1")
+
+    @property
+    def name(self) -> str:
+        """Short description for manifests."""
+        return f"{'adamw' if self.decoupled else 'adam'}(lr={self.lr:g})"
+
+    def start(self, parameters: Tensors) -> Tensors:
+        """First moments, then second moments."""
+        return tuple(torch.zeros_like(p) for p in (*parameters, *parameters))
+
+    def step(self, parameters: Tensors, gradients: Tensors, state: Tensors, step: int) -> tuple[Tensors, Tensors]:
+        """See the class."""
+        gradients = _clipped(gradients, self.clip_norm)
+        lr = _rate(self.lr, self.schedule, step)
+        if self.weight_decay and self.decoupled:
+            parameters = tuple(p * (1 - lr * self.weight_decay) for p in parameters)
+        elif self.weight_decay:
+            gradients = tuple(g + self.weight_decay * p for g, p in zip(gradients, parameters, strict=True))
+        (beta1, beta2), count = self.betas, len(parameters)
+        firsts = tuple(beta1 * m + (1 - beta1) * g for m, g in zip(state[:count], gradients, strict=True))
+        seconds = tuple(beta2 * v + (1 - beta2) * g * g for v, g in zip(state[count:], gradients, strict=True))
+        size, root = lr / (1 - beta1 ** (step + 1)), (1 - beta2 ** (step + 1)) ** 0.5
+        moved = tuple(
+            p - size * m / (self._square_root(v, root) + self.eps)
+            for p, m, v in zip(parameters, firsts, seconds, strict=True)
+        )
+        return moved, (*firsts, *seconds)
+
+    def _square_root(self, second: Tensor, root: float) -> Tensor:
+        if self.eps_root:
+            return (second / root**2 + self.eps_root).sqrt()
+        # Where v = 0 there was no gradient: a constant there keeps 0 · ∞ out of the derivative.
+        dead = second == 0
+        return torch.where(dead, second.new_zeros(()), torch.where(dead, second.new_ones(()), second).sqrt()) / root
+
+
+@dataclass(frozen=True)
+class AdamW(Adam):
+    """Adam with decoupled weight decay, as `torch.optim.AdamW`."""
+
+    weight_decay: float = 0.01
+    decoupled: bool = True
+
+
+def _check(lr: float, weight_decay: float) -> None:
+    if lr <= 0 or weight_decay < 0:
+        raise InputError(f"lr is {lr}, weight_decay is {weight_decay}: lr must be above 0, weight_decay at least 0")
+
+
+def _rate(lr: float, schedule: Schedule | None, step: int) -> float:
+    return lr if schedule is None else lr * schedule(step)
+
+
+def _clipped(gradients: Sequence[Tensor], limit: float | None) -> Tensors:
+    if limit is None:
+        return tuple(gradients)
+    norm = torch.stack([torch.linalg.vector_norm(g) for g in gradients]).square().sum().sqrt()
+    factor = (limit / (norm + 1e-6)).clamp(max=1.0)
+    return tuple(g * factor for g in gradients)

@@ -1,0 +1,259 @@
+"""One student's training under commentaries, as pure functions of its state: what the methods differentiate."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from commentary_hub.commentaries import Batch, Commentary, Criterion, Reduction, commented_loss
+from commentary_hub.errors import NotDifferentiable, StatefulModule
+from commentary_hub.learning._optimisers import InnerOptimiser, Tensors
+
+Augmentation = Callable[[Tensor, int], Tensor]  # (inputs [B, …], seed) → inputs; deterministic in the seed
+
+
+class State(NamedTuple):
+    """A student between two steps: parameters, optimiser state, and buffers (which carry no gradient)."""
+
+    parameters: Tensors
+    optimiser: Tensors
+    buffers: Tensors
+
+    @property
+    def differentiable(self) -> Tensors:
+        """What the next step depends on differentiably."""
+        return (*self.parameters, *self.optimiser)
+
+    def detached(self) -> State:
+        """The same numbers, cut from any graph."""
+        return State(*(tuple(t.detach() for t in part) for part in self))
+
+    def leaves(self) -> State:
+        """The same numbers as new leaves that ask for gradients."""
+        parameters, optimiser, buffers = self.detached()
+        return State(
+            tuple(p.requires_grad_() for p in parameters), tuple(o.requires_grad_() for o in optimiser), buffers
+        )
+
+    def to(self, dtype: torch.dtype) -> State:
+        """Floating tensors in another precision."""
+        return State(*(tuple(t.to(dtype) if t.is_floating_point() else t for t in part) for part in self))
+
+    @property
+    def size_bytes(self) -> int:
+        """What storing it takes."""
+        return sum(t.numel() * t.element_size() for part in self for t in part)
+
+
+class Problem(Protocol):
+    """A bilevel problem along one inner run: what `Unrolled` and `Implicit` need to know, and all they know.
+
+    ``commentary`` are φ's tensors (leaves that require gradients).
+    """
+
+    @property
+    def steps(self) -> int:
+        """T, the number of inner steps."""
+
+    @property
+    def commentary(self) -> Tensors:
+        """φ."""
+
+    def step(self, state: State, step: int, *, create_graph: bool) -> State:
+        """The state after inner step ``step``; differentiable in state and φ with ``create_graph``."""
+
+    def inner_loss(self, parameters: Tensors, state: State, step: int) -> Tensor:
+        """The training loss at ``parameters`` on the batch of inner step ``step``, commentaries applied."""
+
+    def outer_loss(self, state: State) -> Tensor:
+        """The validation loss of the student at ``state``."""
+
+    def double(self) -> Problem:
+        """The same problem in float64, with its own φ."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """The problem of training ``student`` for some steps of ``batches`` under ``commentaries``.
+
+    ``inputs`` [N, …], ``targets`` [N] are all training examples, ``batches`` int64 [T, B] says which of them each step
+    sees, ``first_step`` the student's age before the first one and ``domain`` the T of progress i/T. Everything random
+    in step i is a function of ``seed`` and i, so that a step can be replayed. The outer loss is the mean criterion on
+    the validation examples, without weights and blends; commentaries that also act at inference (masks) act there.
+    Normalisation layers use batch statistics in both losses; dropout acts in the inner one only.
+    """
+
+    student: nn.Module
+    commentaries: tuple[Commentary, ...]
+    inputs: Tensor
+    targets: Tensor
+    batches: Tensor
+    validation_inputs: Tensor
+    validation_targets: Tensor
+    inner: InnerOptimiser
+    reduction: Reduction
+    criterion: Criterion
+    domain: int
+    first_step: int = 0
+    seed: int = 0
+    augmentation: Augmentation | None = None
+
+    @property
+    def steps(self) -> int:
+        """T, the number of inner steps."""
+        return len(self.batches)
+
+    @property
+    def commentary(self) -> Tensors:
+        """φ, of all commentaries in order."""
+        return tuple(p for one in self.commentaries for p in one.parameters() if p.requires_grad)
+
+    def start(self) -> State:
+        """The student as it is, with a fresh optimiser."""
+        parameters = tuple(p.detach().clone() for p in self.student.parameters())
+        buffers = tuple(b.detach().clone() for b in self.student.buffers())
+        return State(parameters, self.inner.start(parameters), buffers)
+
+    def step(self, state: State, step: int, *, create_graph: bool) -> State:
+        """One student update."""
+        parameters = state.parameters
+        if not create_graph:
+            parameters = tuple(p.detach().requires_grad_() for p in parameters)
+        buffers = tuple(b.clone() for b in state.buffers)
+        loss = self._inner_loss(parameters, buffers, step)
+        gradients = self._gradients(loss, parameters, create_graph=create_graph)
+        if not create_graph:
+            with torch.no_grad():
+                moved, optimiser = self.inner.step(parameters, gradients, state.optimiser, self.first_step + step)
+        else:
+            moved, optimiser = self.inner.step(parameters, gradients, state.optimiser, self.first_step + step)
+        return State(moved, optimiser, buffers)
+
+    def inner_loss(self, parameters: Tensors, state: State, step: int) -> Tensor:
+        """The training loss on the batch of step ``step``; buffers stay as they are."""
+        return self._inner_loss(parameters, tuple(b.clone() for b in state.buffers), step)
+
+    def outer_loss(self, state: State) -> Tensor:
+        """The mean criterion on the validation examples."""
+        batch = Batch(self.validation_inputs, self.validation_targets)
+        for commentary in self.commentaries:
+            if commentary.at_inference:
+                batch = commentary(batch, 1.0)
+        _set_mode(self.student, training=False)
+        buffers = tuple(b.clone() for b in state.buffers)
+        outputs = self._call(state.parameters, buffers, batch.inputs)
+        return commented_loss(outputs, replace(batch, weights=None), reduction="mean", criterion=self.criterion)
+
+    def double(self) -> Training:
+        """The same problem in float64, with copies of student and commentaries."""
+        return replace(
+            self,
+            student=copy.deepcopy(self.student).double(),
+            commentaries=tuple(copy.deepcopy(one).double() for one in self.commentaries),
+            inputs=_double(self.inputs),
+            targets=_double(self.targets),
+            validation_inputs=_double(self.validation_inputs),
+            validation_targets=_double(self.validation_targets),
+        )
+
+    def _inner_loss(self, parameters: Tensors, buffers: Tensors, step: int) -> Tensor:
+        rows, age = self.batches[step], self.first_step + step
+        seed = self.seed + age
+        inputs = self.inputs[rows]
+        if self.augmentation is not None:
+            inputs = self.augmentation(inputs, seed)
+        batch = Batch(inputs, self.targets[rows], rows=rows, seed=seed)
+        for commentary in self.commentaries:
+            batch = commentary(batch, age / self.domain)
+        _set_mode(self.student, training=True)
+        torch.manual_seed(seed)  # dropout: the caller has forked the generator
+        outputs = self._call(parameters, buffers, batch.inputs)
+        return commented_loss(outputs, batch, reduction=self.reduction, criterion=self.criterion)
+
+    def _call(self, parameters: Tensors, buffers: Tensors, inputs: Tensor) -> Tensor:
+        names = (n for n, _ in self.student.named_parameters())
+        buffer_names = (n for n, _ in self.student.named_buffers())
+        tensors = dict(zip(names, parameters, strict=True)) | dict(zip(buffer_names, buffers, strict=True))
+        outputs: Tensor = functional_call(self.student, tensors, (inputs,))
+        return outputs
+
+    def _gradients(self, loss: Tensor, parameters: Tensors, *, create_graph: bool) -> Tensors:
+        if not loss.requires_grad:
+            raise NotDifferentiable(
+                "the inner loss does not depend on the student's parameters: does the student or the criterion detach, "
+                "or turn outputs into labels (argmax)?"
+            )
+        found = torch.autograd.grad(loss, parameters, create_graph=create_graph, allow_unused=True)
+        return tuple(torch.zeros_like(p) if g is None else g for g, p in zip(found, parameters, strict=True))
+
+
+def check_student(problem: Training) -> None:
+    """Try one step and raise `StatefulModule` or `NotDifferentiable` before the long run begins."""
+    state = problem.start().leaves()
+    known = {
+        f"{name}.{buffer}" if name else buffer
+        for name, module in problem.student.named_modules()
+        if isinstance(module, _BatchNorm)
+        for buffer, _ in module.named_buffers(recurse=False)
+    }
+    try:
+        after = problem.step(state, 0, create_graph=True)
+        outer = problem.outer_loss(after)
+    except RuntimeError as error:
+        if "in-place" in str(error) or "inplace" in str(error):
+            raise StatefulModule(
+                f"{type(problem.student).__name__} changes a tensor in place while it runs ({error}): "
+                "return new tensors instead",
+                module=type(problem.student).__name__,
+            ) from error
+        raise
+    names = [name for name, _ in problem.student.named_buffers()]
+    for name, before, now in zip(names, state.buffers, after.buffers, strict=True):
+        if name not in known and not torch.equal(before, now):
+            raise StatefulModule(
+                f"{type(problem.student).__name__} writes its buffer {name!r} ({list(before.shape)}) in place, which a "
+                "derivative through training would silently miss: only batch normalisation may keep running state",
+                tensor=name,
+                module=type(problem.student).__name__,
+            )
+    if not any(
+        g is not None
+        for g in torch.autograd.grad(outer, problem.commentary, allow_unused=True, retain_graph=False)
+    ):
+        kinds = ", ".join(one.kind for one in problem.commentaries)
+        raise NotDifferentiable(f"no gradient reaches the commentary ({kinds}) through one training step")
+
+
+def draw_batches(size: int, batch_size: int, steps: int, *, seed: int) -> Tensor:
+    """Indices int64 [steps, batch_size]: epoch after epoch of shuffled examples, the same for the same seed."""
+    generator = torch.Generator().manual_seed(seed)
+    needed, drawn = steps * batch_size, []
+    while sum(len(part) for part in drawn) < needed:
+        drawn.append(torch.randperm(size, generator=generator))
+    return torch.cat(drawn)[:needed].reshape(steps, batch_size)
+
+
+def _set_mode(student: nn.Module, *, training: bool) -> None:
+    if student.training == training:
+        return
+    student.train(training)
+    if not training:
+        for module in student.modules():
+            if isinstance(module, _BatchNorm):
+                module.train()
+
+
+def _double(tensor: Tensor) -> Tensor:
+    return tensor.double() if tensor.is_floating_point() else tensor
+
+
+def flat_norm(tensors: Sequence[Tensor]) -> Tensor:
+    """The Euclidean norm of all tensors together."""
+    return torch.stack([torch.linalg.vector_norm(t) for t in tensors]).norm()
