@@ -173,7 +173,7 @@ class Training:
         for commentary in self.commentaries:
             batch = commentary(batch, age / self.domain)
         _set_mode(self.student, training=True)
-        torch.manual_seed(seed)  # dropout: the caller has forked the generator
+        seed_generators(seed, inputs.device)  # dropout: the caller has forked the generators
         outputs = self._call(parameters, buffers, batch.inputs)
         return commented_loss(outputs, batch, reduction=self.reduction, criterion=self.criterion)
 
@@ -238,6 +238,13 @@ def draw_batches(size: int, batch_size: int, steps: int, *, seed: int) -> Tensor
     while sum(len(part) for part in drawn) < needed:
         drawn.append(torch.randperm(size, generator=generator))
     return torch.cat(drawn)[:needed].reshape(steps, batch_size)
+
+
+def seed_generators(seed: int, device: torch.device) -> None:
+    """Seed the generators that a step draws from; `torch.manual_seed` would format a stack trace for every call."""
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.manual_seed(seed)
 
 
 def _set_mode(student: nn.Module, *, training: bool) -> None:
