@@ -40,7 +40,9 @@ def unpack_module(name: str, module: nn.Module, tensors: dict[str, Tensor]) -> N
     try:
         module.load_state_dict(state)
     except RuntimeError as error:
-        raise InputError(f"the checkpoint does not fit {name} ({error}): resume with the settings it began with") from None
+        raise InputError(
+            f"the checkpoint does not fit {name} ({error}): resume with the settings it began with"
+        ) from None
 
 
 def pack_optimiser(optimiser: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:

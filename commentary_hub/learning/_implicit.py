@@ -68,4 +68,6 @@ class Implicit:
         loss = torch.stack(losses).mean()
         found = torch.autograd.grad(loss, end.parameters, create_graph=True, allow_unused=True)
         # A parameter without gradient still takes part as a zero that depends on nothing.
-        return tuple(p * 0 if g is None or not g.requires_grad else g for g, p in zip(found, end.parameters, strict=True))
+        return tuple(
+            p * 0 if g is None or not g.requires_grad else g for g, p in zip(found, end.parameters, strict=True)
+        )

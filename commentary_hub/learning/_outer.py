@@ -315,9 +315,7 @@ def learn(
     )  # fmt: skip
 
 
-def _loop(
-    run: _Run, show: Progress, sink: Sink | None, sink_every: int, early_stop: EarlyStop | None
-) -> None:
+def _loop(run: _Run, show: Progress, sink: Sink | None, sink_every: int, early_stop: EarlyStop | None) -> None:
     """All outer steps; whatever ends them early, the last good state goes to the sink first."""
     good = run.checkpoint() if sink is not None else None
     try:

@@ -224,8 +224,7 @@ def check_student(problem: Training) -> None:
                 module=type(problem.student).__name__,
             )
     if not any(
-        g is not None
-        for g in torch.autograd.grad(outer, problem.commentary, allow_unused=True, retain_graph=False)
+        g is not None for g in torch.autograd.grad(outer, problem.commentary, allow_unused=True, retain_graph=False)
     ):
         kinds = ", ".join(one.kind for one in problem.commentaries)
         raise NotDifferentiable(f"no gradient reaches the commentary ({kinds}) through one training step")

@@ -1,0 +1,82 @@
+import pytest
+import torch
+from torch.func import functional_call, stack_module_state, vmap
+
+from commentary_hub.errors import InputError
+from commentary_hub.networks import CharLM, UNet, network
+
+PICTURES = [
+    ("mlp", {"inputs": 3072, "hidden": [16], "classes": 7}, 32),
+    ("cbr", {"channels": 3, "classes": 7}, 32),
+    ("cbr", {"channels": 3, "classes": 7, "size": [28, 36]}, (28, 36)),
+    ("cnn", {"channels": 3, "classes": 7}, 8),
+    ("resnet18", {"channels": 3, "classes": 7, "width": 8}, 32),
+    ("resnet34", {"channels": 3, "classes": 7, "width": 4}, 32),
+]
+
+
+def pictures(size):
+    height, width = size if isinstance(size, tuple) else (size, size)
+    return torch.randn(4, 3, height, width)
+
+
+@pytest.mark.parametrize(("name", "settings", "size"), PICTURES)
+def test_logits_have_one_row_per_picture(name, settings, size):
+    assert network(name, **settings)(pictures(size)).shape == (4, 7)
+
+
+@pytest.mark.parametrize(("name", "settings", "size"), PICTURES)
+def test_every_parameter_learns(name, settings, size):
+    student = network(name, **settings)
+    student(pictures(size)).square().sum().backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in student.parameters() if p.dim() > 1)
+
+
+def test_the_architectures_are_the_papers():
+    count = sum(p.numel() for p in network("resnet18", channels=3, classes=10).parameters())
+    assert count == 11_173_962  # the CIFAR ResNet-18 of the literature: 11.17 M
+    assert sum(p.numel() for p in network("resnet34", channels=3, classes=10).parameters()) == 21_282_122
+    cbr = network("cbr", channels=3, classes=10)
+    assert [tuple(p.shape) for n, p in cbr.named_parameters() if n.endswith("weight") and p.dim() == 4] == [
+        (32, 3, 5, 5), (64, 32, 3, 3),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("size", [(32, 32), (17, 23), (9, 36)])
+def test_a_u_net_keeps_any_size(size):
+    assert UNet(3)(torch.randn(2, 3, *size)).shape == (2, 1, *size)
+
+
+def test_a_text_classifier_does_not_see_padding():
+    student = network("text_cnn", vocabulary=50, classes=4)
+    ids = torch.randint(1, 50, (2, 9))
+    padded = torch.cat([ids, torch.zeros(2, 5, dtype=torch.int64)], dim=1)
+    assert torch.allclose(student(ids), student(padded), atol=1e-5)
+
+
+def test_a_language_model_does_not_see_the_future():
+    student = CharLM(30, width=8)
+    ids = torch.randint(0, 30, (2, 20))
+    later = ids.clone()
+    later[:, 10:] = 0
+    assert torch.equal(student(ids)[:, :10], student(later)[:, :10])
+
+
+@pytest.mark.parametrize(("name", "settings"), [("mlp", {"inputs": 64, "hidden": [8], "classes": 3}),
+                                                ("text_cnn", {"vocabulary": 20, "classes": 3})])  # fmt: skip
+def test_students_can_be_stacked(name, settings):
+    students = [network(name, **settings) for _ in range(3)]
+    parameters, buffers = stack_module_state(students)
+    inputs = torch.randint(1, 20, (5, 64)) if name == "text_cnn" else torch.randn(5, 64)
+    together = vmap(lambda p, b: functional_call(students[0], (p, b), (inputs,)))(parameters, buffers)
+    for one, outputs in zip(students, together, strict=True):
+        assert torch.allclose(one(inputs), outputs, atol=1e-5)
+
+
+def test_wrong_names_and_settings_are_named():
+    with pytest.raises(InputError, match="choose from cbr"):
+        network("resnet50")
+    with pytest.raises(InputError, match="colours"):
+        network("cbr", colours=3)
+    with pytest.raises(InputError, match="too small"):
+        network("cbr", channels=1, classes=2, size=[4, 4])
