@@ -9,9 +9,10 @@ from commentary_hub.evidence._arms import (
     weighted_arm,
     with_trusted,
 )
-from commentary_hub.evidence._compare import Comparison, Runs, compare
+from commentary_hub.evidence._compare import compare
 from commentary_hub.evidence._optimisers import TunedAdam, TunedSGD
 from commentary_hub.evidence._pieces import PieceFolder, Pieces
+from commentary_hub.evidence._runs import Comparison, Runs
 from commentary_hub.evidence._statistics import INTERVAL_RULE, interval
 from commentary_hub.evidence._train import StudentLike
 

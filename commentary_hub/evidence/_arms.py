@@ -111,7 +111,7 @@ def weighted_arm(
     The weights are divided by their mean; each trusted example weighs 1, that is, as much as the mean noisy one, so
     that the trusted examples count the same in every arm.
     """
-    mean = weights.mean(dim=-1, keepdim=True)
+    mean = weights.double().mean(dim=-1, keepdim=True).to(weights.dtype)
     if not bool((mean > 0).all()):
         raise EvidenceError(f"arm {name!r}: the weights are all zero", arm=name)
     both = noisy if trusted is None else with_trusted(noisy, trusted, share)

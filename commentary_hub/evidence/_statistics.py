@@ -27,7 +27,12 @@ INTERVAL_RULE = (
 
 
 def interval(
-    values: Table, *, level: float = 0.95, bounds: tuple[float, float] | None = None, seed: int = 0
+    values: Table,
+    *,
+    level: float = 0.95,
+    bounds: tuple[float, float] | None = None,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
 ) -> tuple[float, float]:
     """The interval of the mean of ``values`` [trials][seeds], every trial weighing the same.
 
@@ -35,7 +40,7 @@ def interval(
     factor √((n − 1)/n) of the plug-in variance and that of the normal against Student's quantile; both are undone
     (Hesterberg 2015, "What teachers should know about the bootstrap", section 5.3, on the deviations instead of the
     levels, which also works for 3 units). ``bounds`` clip the result. Raises `EvidenceError` for fewer than 2 units or
-    numbers that are not finite. Cost: 10,000 · n.
+    numbers that are not finite. Cost: resamples · n.
 
     >>> low, high = interval([[0.1, 0.2, 0.3, 0.4, 0.5]])
     >>> low < 0.3 < high, interval([[0.5, 0.5]])
@@ -47,7 +52,7 @@ def interval(
         raise EvidenceError("an interval was asked of numbers that are not finite: some run gave no result")
     mean = float(units.mean())
     rng = np.random.default_rng(seed)
-    resampled = units[rng.integers(count, size=(RESAMPLES, count))].mean(axis=1)
+    resampled = units[rng.integers(count, size=(resamples, count))].mean(axis=1)
     tail = (1 - level) / 2
     factor = float(t.ppf(1 - tail, count - 1) / norm.ppf(1 - tail)) * float(np.sqrt(count / (count - 1)))
     low, high = (mean + factor * (np.quantile(resampled, [tail, 1 - tail]) - mean)).tolist()
