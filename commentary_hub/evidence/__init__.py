@@ -1,4 +1,11 @@
-"""Evidence: does a commentary help? Arms at the same budget, tuned alike, paired, with intervals."""
+"""Evidence: does a commentary help? Arms at the same budget, tuned alike, paired, with intervals.
+
+::
+
+    trial = Trial(load("owner/name"), train=..., trusted=..., selection=..., test=...)
+    student = NetworkStudent("cnn", "cnn", {"channels": 1, "classes": 10})
+    certificate = evaluate(trial, [student], Settings(steps=300, batch_size=64, learning_rates=(0.01, 0.03, 0.1)))
+"""
 
 from commentary_hub.evidence._arms import (
     COMMENTARY,
@@ -9,29 +16,50 @@ from commentary_hub.evidence._arms import (
     weighted_arm,
     with_trusted,
 )
+from commentary_hub.evidence._certificate import auroc
 from commentary_hub.evidence._compare import compare
+from commentary_hub.evidence._competitors import Filtered, cleanlab_filter, mixup_arm, smoothing_arm, trimming_arm
+from commentary_hub.evidence._controls import Trial, arms_of, example_weights
+from commentary_hub.evidence._evaluate import VERDICT_RULE, NetworkStudent, Settings, evaluate
 from commentary_hub.evidence._optimisers import TunedAdam, TunedSGD
 from commentary_hub.evidence._pieces import PieceFolder, Pieces
 from commentary_hub.evidence._runs import Comparison, Runs
 from commentary_hub.evidence._statistics import INTERVAL_RULE, interval
 from commentary_hub.evidence._train import StudentLike
+from commentary_hub.evidence._verify import AGREEMENT_RULE, verified, verify
 
 __all__ = [
+    "AGREEMENT_RULE",
     "COMMENTARY",
     "INTERVAL_RULE",
+    "VERDICT_RULE",
     "Arm",
     "Comparison",
+    "Filtered",
+    "NetworkStudent",
     "PieceFolder",
     "Pieces",
     "Runs",
+    "Settings",
     "StudentLike",
+    "Trial",
     "TunedAdam",
     "TunedSGD",
+    "arms_of",
+    "auroc",
     "bound_arm",
+    "cleanlab_filter",
     "compare",
+    "evaluate",
+    "example_weights",
     "filtered_arm",
     "interval",
+    "mixup_arm",
+    "smoothing_arm",
     "standard_arms",
+    "trimming_arm",
+    "verified",
+    "verify",
     "weighted_arm",
     "with_trusted",
 ]

@@ -96,11 +96,11 @@ class _Job:
         return runs
 
     def run(self, student: StudentLike, arm: Arm) -> Runs:
-        started = time.monotonic()
         tried = [self.tune(student, choice) for choice in arm.choices]
         which = max(range(len(tried)), key=lambda number: max(score for _, score in tried[number]))
         chosen, tuning = arm.choices[which], tried[which]
         best = max(range(len(tuning)), key=lambda number: tuning[number][1])
+        started = time.monotonic()
         trained = train(
             student,
             chosen,

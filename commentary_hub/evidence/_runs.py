@@ -21,8 +21,9 @@ class Runs:
     ``variant`` is the note of the variant of the arm that was chosen with it, ``tuning`` holds (rate, mean selection
     accuracy) of that variant; ``at_edge`` says that the best rate was the grid's first or last,
     where a better one may lie outside. ``curves`` [seeds][points] are test accuracies at ``points`` (steps),
-    ``accuracy`` [seeds] the last ones, ``per_class`` [seeds][classes] the accuracies on the test examples of each class
-    (NaN-free: a class without test examples counts 0). ``diverged`` counts runs with parameters that are not finite.
+    ``accuracy`` [seeds] the last ones, ``per_class`` [seeds][classes] the accuracies on the test examples of each
+    class (0 for a class without any). ``diverged`` counts runs with parameters that are not finite. ``seconds`` is the
+    time of these runs, tuning left out.
     """
 
     arm: str

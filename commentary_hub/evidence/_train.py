@@ -202,7 +202,9 @@ def _train_stacked(
         gradients = stack.gradients(lesson, trimmed)
         now = all_rates * decayed(budget.schedule, step, budget.steps)
         budget.optimiser.step(stack.parameters, gradients, state, now, step + 1)
-    finite = torch.stack([value.flatten(1).isfinite().all(1) for value in stack.parameters.values()]).all(0)
+    finite = torch.stack([value.reshape(len(value), -1).isfinite().all(1) for value in stack.parameters.values()]).all(
+        0
+    )
     return measured.trained(~finite.cpu())
 
 
