@@ -1,0 +1,119 @@
+"""Implicit hypergradients against closed forms; series and solvers that fail say so."""
+
+from itertools import pairwise
+
+import pytest
+import torch
+
+from commentary_hub.errors import Diverged, InputError
+from commentary_hub.learning import SGD, ConjugateGradient, Identity, Implicit, Neumann, Unrolled
+from tests.problems import Quadratic, Ridge, TinyWeights, relative, smooth_student, table, training
+
+
+def test_ridge_by_conjugate_gradients_in_closed_form():
+    problem = Ridge()
+    found = Implicit(ConjugateGradient(steps=8)).hypergradient(problem, problem.start())
+    assert relative(found.value, (problem.hypergradient(),)) < 1e-10
+    assert found.residual < 1e-10
+
+
+def test_ridge_by_a_long_neumann_series():
+    problem = Ridge()
+    scale = 1 / float(torch.linalg.eigvalsh(problem.hessian())[-1])
+    found = Implicit(Neumann(terms=400, scale=scale)).hypergradient(problem, problem.start())
+    assert relative(found.value, (problem.hypergradient(),)) < 1e-8
+    assert found.residual < 1e-8
+
+
+@pytest.mark.parametrize("terms", [1, 3, 10])
+def test_neumann_terms_are_the_stated_sum(terms):
+    problem = Quadratic(steps=7, rate=0.1)
+    found = Implicit(Neumann(terms=terms, scale=0.1)).hypergradient(problem, problem.start())
+    assert relative(found.value, (problem.hypergradient(terms),)) < 1e-12
+    away = problem.last() - problem.target
+    residual = float((problem.shrink(terms) @ away).norm() / away.norm())
+    assert found.residual == pytest.approx(residual, rel=1e-10)
+
+
+def test_identity_is_the_first_term_and_the_last_step():
+    problem = Quadratic(steps=7, rate=0.1)
+    one = Implicit(Identity(scale=0.1)).hypergradient(problem, problem.start())
+    assert relative(one.value, (problem.hypergradient(1),)) < 1e-12
+    assert relative(one.value, Unrolled(truncate=1).hypergradient(problem, problem.start()).value) < 1e-12
+
+
+def test_a_warm_start_goes_on_from_the_last_solution():
+    problem = Ridge()
+    scale = 1 / float(torch.linalg.eigvalsh(problem.hessian())[-1])
+    method = Implicit(Neumann(terms=20, scale=scale), warm_start=True)
+    residuals, warm = [], None
+    for _ in range(5):
+        found = method.hypergradient(problem, problem.start(), warm=warm)
+        warm = found.solution
+        residuals.append(found.residual)
+    assert all(later < 0.9 * before for before, later in pairwise(residuals))
+    long = Implicit(Neumann(terms=100, scale=scale)).hypergradient(problem, problem.start())
+    assert relative(found.value, long.value) < 1e-9
+
+
+@pytest.mark.parametrize("kind", [table, lambda: TinyWeights(6)])
+def test_at_a_minimum_implicit_meets_unrolled(kind):
+    """With a strongly convex training loss, both find the same derivative once training has converged."""
+    torch.manual_seed(0)
+    inner = SGD(lr=1.0, weight_decay=0.1)
+    student = torch.nn.Linear(6, 3)
+    problem = training([kind()], student, inner=inner, steps=400, batch=12, domain=10**9)
+    exact = Unrolled().hypergradient(problem, problem.start())
+    # weight decay is the optimiser's and not in L_T: its Hessian is damping·I
+    found = Implicit(ConjugateGradient(steps=60, damping=0.1)).hypergradient(problem, problem.start())
+    assert relative(found.value, exact.value) < 1e-6
+
+
+def test_a_series_that_grows_is_an_error_with_advice():
+    problem = Quadratic(steps=1)
+    with pytest.raises(Diverged, match="scale=10 must be below 2/λmax"):
+        Implicit(Neumann(terms=20, scale=10.0)).hypergradient(problem, problem.start())
+
+
+def test_negative_curvature_is_an_error_with_advice():
+    problem = Quadratic(steps=1)
+    problem.matrix = -problem.matrix
+    with pytest.raises(Diverged, match="raise damping"):
+        Implicit(ConjugateGradient(steps=5)).hypergradient(problem, problem.start())
+
+
+def test_damping_makes_conjugate_gradients_solve_the_damped_system():
+    problem = Ridge()
+    found = Implicit(ConjugateGradient(steps=10, damping=2.0)).hypergradient(problem, problem.start())
+    damped = problem.hessian() + 2.0 * torch.eye(4, dtype=torch.float64)
+    slope = problem.held_inputs.T @ (problem.held_inputs @ problem.start().parameters[0] - problem.held_targets)
+    assert relative(found.solution, (torch.linalg.solve(damped, slope),)) < 1e-10
+
+
+def test_several_batches_stand_for_the_training_loss():
+    torch.manual_seed(0)
+    problem = training([table()], smooth_student(norm=True), steps=4, batch=3)
+    one = Implicit(Identity(), batches=4).hypergradient(problem, problem.start())
+    parts = []
+    for last in range(4):
+        single = training([table()], problem.student, steps=4, batch=3)
+        order = [step for step in range(4) if step != last] + [last]
+        end = one.state
+        theta = tuple(p.detach().requires_grad_() for p in end.parameters)
+        loss = single.inner_loss(theta, end, order[-1])
+        slope = torch.autograd.grad(loss, theta, create_graph=True)
+        (part,) = torch.autograd.grad(slope, single.commentary, one.solution)
+        parts.append(-part / 4)
+    assert relative(one.value, (sum(parts),)) < 1e-10
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: Neumann(terms=0), lambda: Neumann(scale=0), lambda: ConjugateGradient(steps=0),
+        lambda: ConjugateGradient(damping=-1),
+    ],
+)  # fmt: skip
+def test_settings_without_meaning_are_refused(build):
+    with pytest.raises(InputError):
+        build()
