@@ -17,7 +17,8 @@ import pytest
 import uvicorn
 from fastapi import FastAPI, Request, Response
 
-from commentary_hub_server.xet import MemoryIndex, MemoryXorbs, Scope, Signer, XetService, build_router, to_text
+from commentary_hub_server.routes.xet import build_router
+from commentary_hub_server.rules.xet import MemoryIndex, MemoryXorbs, Scope, Signer, XetService, to_text
 
 UPLOAD = """
 import sys

@@ -7,7 +7,8 @@ import pytest
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.testclient import TestClient
 
-from commentary_hub_server.xet import MemoryIndex, MemoryXorbs, Scope, Signer, XetService, build_router, to_text
+from commentary_hub_server.routes.xet import build_router
+from commentary_hub_server.rules.xet import MemoryIndex, MemoryXorbs, Scope, Signer, XetService, to_text
 
 SIGNER = Signer(b"k" * 32)
 NAME = "0" * 64

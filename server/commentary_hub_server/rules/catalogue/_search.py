@@ -94,6 +94,7 @@ class Catalogue:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._reads = engine.execution_options(read_only=True)
         self._text = text_index(engine.dialect.name)
 
     def create(self) -> None:
@@ -141,7 +142,7 @@ class Catalogue:
             ordered = ordered.order_by(column.desc(), entries.c.id.desc())
         else:
             ordered = ordered.order_by(column, entries.c.id)
-        with self._engine.connect() as connection:
+        with self._reads.connect() as connection:
             total = connection.scalar(select(func.count()).select_from(entries).where(condition)) or 0
             rows = connection.execute(ordered.limit(limit + 1)).mappings().all()
             page = rows[:limit]
@@ -152,7 +153,7 @@ class Catalogue:
     def facets(self, query: Query, viewer: Viewer = STRANGER) -> dict[str, list[tuple[str, int]]]:
         """Counts per value, most frequent first; each facet ignores its own filter, to let one change one's mind."""
         answer = {}
-        with self._engine.connect() as connection:
+        with self._reads.connect() as connection:
             for name, column in _FACETS.items():
                 count = func.count()
                 statement = (
@@ -175,7 +176,7 @@ class Catalogue:
     def one(self, repo_id: str, viewer: Viewer = STRANGER, *, folder: str = "") -> Entry | None:
         """One entry, or ``None`` where it is missing or not the viewer's to see: the two cannot be told apart."""
         condition = and_(entries.c.repo_key == repo_id.lower(), entries.c.folder == folder, _visible(viewer))
-        with self._engine.connect() as connection:
+        with self._reads.connect() as connection:
             rows = connection.execute(select(entries).where(condition)).mappings().all()
             found = _with_students(connection, rows)
         return found[0] if found else None
@@ -190,7 +191,7 @@ class Catalogue:
             .order_by(func.max(entries.c.gain_order).desc(), entries.c.dataset)
             .limit(max(1, min(limit, 1000)))
         )
-        with self._engine.connect() as connection:
+        with self._reads.connect() as connection:
             return [DatasetLine(*row) for row in connection.execute(statement)]
 
     def _condition(self, query: Query, viewer: Viewer, *, without: str = "") -> ColumnElement[bool]:

@@ -2,7 +2,7 @@
 
 from ._hashing import chunk_hash, file_hash, from_text, range_hash, to_text, xorb_hash
 from ._memory import MemoryIndex, MemoryXorbs
-from ._routes import build_router
+from ._database import DatabaseIndex, StoredXorbs, xorb_key
 from ._service import Index, Part, Plan, Unknown, XetService, XorbBytes
 from ._shard import Segment, Shard, ShardFile, ShardXorb, parse_shard, write_shard
 from ._tokens import GrantRefused, Scope, Signer
@@ -10,6 +10,7 @@ from ._xorb import Chunk, XetRefused, Xorb, unpack_chunks, verify_xorb
 
 __all__ = [
     "Chunk",
+    "DatabaseIndex",
     "GrantRefused",
     "Index",
     "MemoryIndex",
@@ -22,12 +23,12 @@ __all__ = [
     "ShardFile",
     "ShardXorb",
     "Signer",
+    "StoredXorbs",
     "Unknown",
     "XetRefused",
     "XetService",
     "Xorb",
     "XorbBytes",
-    "build_router",
     "chunk_hash",
     "file_hash",
     "from_text",
@@ -38,4 +39,5 @@ __all__ = [
     "verify_xorb",
     "write_shard",
     "xorb_hash",
+    "xorb_key",
 ]

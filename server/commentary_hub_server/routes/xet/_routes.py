@@ -8,10 +8,10 @@ from fastapi import APIRouter, Depends, HTTPException, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 
-from ._hashing import from_text
-from ._service import MAX_BODY_BYTES, Unknown, XetService
-from ._tokens import GrantRefused, Scope
-from ._xorb import XetRefused
+from commentary_hub_server.rules.xet._hashing import from_text
+from commentary_hub_server.rules.xet._service import MAX_BODY_BYTES, Unknown, XetService
+from commentary_hub_server.rules.xet._tokens import GrantRefused, Scope
+from commentary_hub_server.rules.xet._xorb import XetRefused
 
 TOKEN_S = 3600
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from ._hashing import file_hash, range_hash, to_text
+from ._hashing import file_hash, from_text, range_hash, to_text
 from ._shard import MAX_SHARD_BYTES, Segment, Shard, ShardFile, parse_shard, write_shard
 from ._tokens import Scope, Signer
 from ._xorb import MAX_SERIALISED_BYTES, XetRefused, Xorb, unpack_chunks, verify_xorb
@@ -49,6 +49,7 @@ class Index(Protocol):
     def neighbours(self, xorb: bytes, repo: str, limit: int) -> Sequence[bytes]: ...  # share one of repo's files
     def add_file(self, repo: str, file: ShardFile) -> bool: ...  # also holds its xorbs for repo; False where known
     def file(self, repo: str, digest: bytes) -> ShardFile | None: ...
+    def by_sha256(self, repo: str, sha256: bytes) -> ShardFile | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +161,16 @@ class XetService:
             }
             fetch.setdefault(name, []).append(entry)
         return {"offset_into_first_range": plan.skip, "terms": terms, "fetch_info": fetch}
+
+    def by_sha256(self, repo: str, sha256: str) -> tuple[str, int] | None:
+        """(Xet hash as text, size) of a file of this repository, by its SHA-256 in hex."""
+        file = self._index.by_sha256(repo, bytes.fromhex(sha256))
+        return None if file is None else (to_text(file.hash), sum(segment.length for segment in file.segments))
+
+    def read_file(self, repo: str, xet: str, start: int, length: int) -> Iterator[memoryview]:
+        """Bytes of a file of this repository, for readers that the caller has allowed."""
+        scope = Scope(user="", repo=repo, permission="read", expires=0)
+        return self.read(scope, from_text(xet), start, start + length) if length else iter(())
 
     def linked(self, xorb: bytes, first: int, last: int) -> bytes:
         """The stored bytes [first, last) that a verified link names."""

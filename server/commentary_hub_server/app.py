@@ -1,0 +1,177 @@
+"""The composition root: settings in, an application out. Nothing here decides anything."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
+from sqlalchemy import Engine, text
+
+from commentary_hub.errors import CommentaryHubError
+from commentary_hub_server.middleware import Observed
+from commentary_hub_server.routes import catalogue as catalogue_routes
+from commentary_hub_server.routes import hub, pages
+from commentary_hub_server.routes import xet as xet_routes
+from commentary_hub_server.rules.accounts import Directory
+from commentary_hub_server.rules.catalogue import Catalogue
+from commentary_hub_server.rules.membership import Membership, viewer_of
+from commentary_hub_server.rules.repositories import (
+    File,
+    History,
+    Indexer,
+    Repositories,
+    Repository,
+    RepositoryShelf,
+    object_key,
+)
+from commentary_hub_server.rules.xet import DatabaseIndex, Signer, StoredXorbs, XetService
+from commentary_hub_server.settings import Settings
+from commentary_hub_server.store import Objects, connect, migrate, open_objects
+
+DESCRIPTION = "Commentaries of datasets: learn once, share, reuse. Speaks the Hugging Face Hub protocol."
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """The rules, put together over one database and one object store."""
+
+    settings: Settings
+    engine: Engine
+    objects: Objects
+    directory: Directory
+    repositories: Repositories
+    history: History
+    indexer: Indexer
+    catalogue: Catalogue
+    shelf: RepositoryShelf
+    xet: XetService
+    signer: Signer
+    secret: str
+
+
+class _XetFiles:
+    """Lets the history read files that lie in xorbs."""
+
+    def __init__(self, repositories: Repositories) -> None:
+        self._repositories = repositories
+        self.service: XetService | None = None
+
+    def read(self, repository: str, xet: str, start: int, length: int) -> Iterator[bytes | memoryview]:
+        """See `XetFiles`."""
+        assert self.service is not None
+        return self.service.read_file(repository, xet, start, length)
+
+
+def open_world(settings: Settings) -> World:
+    """Open (and on the first start, make) everything in the data folder; raises `CommentaryHubError` in one line."""
+    try:
+        settings.data_dir.mkdir(parents=True, exist_ok=True)
+        secret = settings.secret or _secret(settings.data_dir / "secret")
+    except OSError as error:
+        raise CommentaryHubError(
+            f"cannot write to {settings.data_dir}: {error.strerror}; choose another --data-dir", path=settings.data_dir
+        ) from error
+    engine = connect(settings.database)
+    migrate(engine)
+    objects = open_objects(settings.objects)
+    directory, repositories, catalogue = Directory(engine), Repositories(engine), Catalogue(engine)
+    catalogue.create()
+    signer = Signer(secret.encode())
+    files = _XetFiles(repositories)
+
+    def may_read(user: str, repository: str) -> bool:
+        found = repositories.by_id(int(repository))
+        return found is not None and directory.by_name(user).may_read(found.key, private=found.private)
+
+    files.service = XetService(StoredXorbs(objects), DatabaseIndex(engine), signer, may_read)
+
+    def read(connection: Any, repository: Repository, file: File, limit: int) -> bytes:
+        opened = history.open_in(connection, repository, file)
+        return history.read(repository, opened, 0, limit)
+
+    indexer = Indexer(catalogue, read)
+    history = History(engine, objects, indexed=indexer, xet=files)
+    shelf = RepositoryShelf(repositories, history)
+    return World(
+        settings, engine, objects, directory, repositories, history, indexer, catalogue, shelf, files.service, signer,
+        secret,
+    )  # fmt: skip
+
+
+def _secret(path: Path) -> str:
+    """The secret of this data folder, made once."""
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return path.read_text().strip()
+    with os.fdopen(handle, "w") as file:
+        file.write(secrets.token_urlsafe(48))
+    return path.read_text().strip()
+
+
+def build_app(settings: Settings, world: World | None = None) -> FastAPI:
+    """The application over ``settings``."""
+    world = world or open_world(settings)
+    doors = hub.Doors(
+        world.repositories, world.history, world.indexer, world.directory, world.objects, world.xet, world.signer,
+        quota_bytes=settings.quota_bytes or None, accel_prefix=settings.accel_prefix or None,
+        redirect_s=settings.redirect_s or None,
+    )  # fmt: skip
+    app = FastAPI(title="Commentary Hub", version="1", description=DESCRIPTION, redoc_url=None)
+    app.state.world = world
+    app.add_exception_handler(hub.Refused, lambda _request, error: hub.refusal(error))  # type: ignore[arg-type]
+    app.add_exception_handler(CommentaryHubError, lambda _request, error: hub.refusal(error))  # type: ignore[arg-type]
+
+    def authorise(request: Request, kind: str, repo: str, permission: str) -> tuple[str, str]:
+        owner, _, name = repo.partition("/")
+        found = doors.repository(request, kind, owner, name, write=permission == "write")
+        user = doors.profile(request).user
+        return (user.name if user else ""), str(found.id)
+
+    metrics = _add_health(app, world)
+    membership = Membership(world.directory, world.repositories, world.indexer)
+    app.include_router(
+        catalogue_routes.build_router(world.catalogue, world.shelf, lambda r: viewer_of(doors.profile(r)))
+    )
+    app.include_router(xet_routes.build_router(world.xet, authorise), tags=["xet"])
+    app.include_router(hub.build_router(doors))
+    app.include_router(
+        pages.build_router(world.catalogue, world.shelf, membership, world.secret, secure=settings.secure_cookies),
+        include_in_schema=False,
+    )
+    app.add_middleware(Observed, metrics=metrics, rate_limit=settings.rate_limit)
+    app.add_middleware(hub.raw_path_middleware)
+    return app
+
+
+def _add_health(app: FastAPI, world: World) -> tuple[Counter, Histogram]:
+    registry = CollectorRegistry()
+    requests = Counter("hub_requests_total", "Requests", ["method", "status"], registry=registry)
+    seconds = Histogram("hub_request_seconds", "Seconds until the reply begins", ["method"], registry=registry)
+
+    @app.get("/healthz", tags=["health"], summary="The process answers")
+    def healthz() -> dict[str, str]:
+        return {"status": "ok"}
+
+    @app.get("/readyz", tags=["health"], summary="Database and objects answer")
+    def readyz() -> Response:
+        try:
+            with world.engine.execution_options(read_only=True).connect() as connection:
+                connection.execute(text("SELECT 1"))
+            world.objects.size(object_key("0" * 64))
+        except Exception as error:  # noqa: BLE001 - whatever is wrong, the answer is that we are not ready
+            return JSONResponse({"status": "not ready", "error": type(error).__name__}, 503)
+        return JSONResponse({"status": "ready"})
+
+    @app.get("/metrics", tags=["health"], summary="Prometheus metrics", response_class=PlainTextResponse)
+    def metrics() -> Response:
+        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+
+    return requests, seconds

@@ -1,0 +1,222 @@
+"""The hub's commands: joined to the command line by the entry point ``commentary_hub.commands``."""
+
+from __future__ import annotations
+
+import errno
+import json
+import socket
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from commentary_hub.errors import CommentaryHubError
+
+DataDir = Annotated[
+    Path | None,
+    typer.Option(
+        "--data-dir", help="Folder of the hub's data (COMMENTARY_HUB_DATA_DIR, default hub-data).", show_default=False
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the hub's commands to the command line."""
+    app.command()(serve)
+    users = typer.Typer(help="Users of the hub.", no_args_is_help=True)
+    users.command("add")(user_add)
+    orgs = typer.Typer(help="Organisations of the hub.", no_args_is_help=True)
+    orgs.command("add")(org_add)
+    tokens = typer.Typer(help="Tokens of the hub's users.", no_args_is_help=True)
+    tokens.command("create")(token_create)
+    app.add_typer(users, name="user")
+    app.add_typer(orgs, name="org")
+    app.add_typer(tokens, name="token")
+    app.command()(fsck)
+    app.command()(gc)
+    app.command()(backup)
+
+
+def serve(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8765,
+    data_dir: DataDir = None,
+    with_cards: Annotated[
+        Path | None, typer.Option("--with-cards", help="Publish the artefacts in this folder under the user 'cards'.")
+    ] = None,
+) -> None:
+    """Serve the hub: the Hugging Face Hub protocol, the catalogue, the pages."""
+    import uvicorn
+
+    from commentary_hub_server.app import build_app, open_world
+
+    settings = _settings(data_dir)
+    listener = _listen(host, port)
+    world = open_world(settings)
+    _greet(world)
+    if with_cards is not None:
+        from commentary_hub_server.cards import publish
+
+        typer.echo(f"published {publish(world, with_cards)} cards")
+    _prepare_logs(as_json=settings.log_json)
+    address = f"http://{'localhost' if host in {'0.0.0.0', '::'} else host}:{listener.getsockname()[1]}"  # noqa: S104 - compared
+    config = uvicorn.Config(
+        build_app(settings, world), log_level="warning", access_log=False, server_header=False,
+        timeout_graceful_shutdown=30, forwarded_allow_ips=settings.proxy_hosts,
+    )  # fmt: skip
+    typer.echo(f"Commentary Hub on {address} (data in {settings.data_dir})")
+    sys.stdout.flush()
+    uvicorn.Server(config).run(sockets=[listener])
+
+
+def user_add(
+    name: Annotated[str, typer.Argument(help="The user's name.", show_default=False)],
+    token: Annotated[str | None, typer.Option(help="Give them this token (default: one is made).")] = None,
+    email: Annotated[str, typer.Option(help="Their address.")] = "",
+    full_name: Annotated[str, typer.Option("--fullname", help="Their name in full.")] = "",
+    password_stdin: Annotated[
+        bool, typer.Option("--password-stdin", help="Read a password for the pages from standard input.")
+    ] = False,
+    admin: Annotated[bool, typer.Option("--admin", help="May administer everything.")] = False,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Add a user and print a write token, which is shown this once."""
+    password = sys.stdin.readline().rstrip("\n") if password_stdin else None
+    directory = _directory(data_dir)
+    user = directory.add_user(name, email=email, full_name=full_name, password=password, is_admin=admin)
+    secret = directory.create_token(user.name, label="first token", secret=token)
+    _answer({"user": user.name, "token": secret}, f"added {user.name}; token (shown once): {secret}", as_json=as_json)
+
+
+def org_add(
+    name: Annotated[str, typer.Argument(help="The organisation's name.", show_default=False)],
+    member: Annotated[str | None, typer.Option(help="Its first member, who administers it.")] = None,
+    full_name: Annotated[str, typer.Option("--fullname", help="Its name in full.")] = "",
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Add an organisation, or a member to one that exists."""
+    directory = _directory(data_dir)
+    known = directory.owner(name)
+    if known is not None and known.kind == "org" and member is not None:
+        directory.add_member(name, member)
+        _answer({"org": name, "member": member}, f"added {member} to {name}", as_json=as_json)
+        return
+    org = directory.add_org(name, full_name=full_name, member=member)
+    _answer({"org": org.name, "member": member}, f"added {org.name}", as_json=as_json)
+
+
+def token_create(
+    user: Annotated[str, typer.Argument(help="Whose token.", show_default=False)],
+    role: Annotated[str, typer.Option(help="read or write.")] = "write",
+    label: Annotated[str, typer.Option(help="What it is for.")] = "token",
+    days: Annotated[float | None, typer.Option(min=0, help="Days until it expires (default: never).")] = None,
+    only: Annotated[
+        str | None, typer.Option(help="The only repository it is for: dataset/owner/name.", show_default=False)
+    ] = None,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Create a token for a user and print it, which is this once."""
+    expires = None if days is None else time.time() + days * 86400
+    secret = _directory(data_dir).create_token(
+        user, label=label, role=role, expires_at=expires, only_repo=None if only is None else only.lower()
+    )
+    _answer({"user": user, "role": role, "token": secret}, secret, as_json=as_json)
+
+
+def fsck(data_dir: DataDir = None, as_json: AsJson = False) -> None:
+    """Prove that every object that a revision names is present and whole."""
+    from commentary_hub_server.app import open_world
+    from commentary_hub_server.upkeep import check
+
+    report = check(open_world(_settings(data_dir)))
+    _answer(
+        report.as_json(), f"{report.files:,} files, {report.objects:,} objects checked; {len(report.problems)} problems",
+        as_json=as_json,
+    )  # fmt: skip
+    for problem in report.problems[:20]:
+        typer.echo(problem, err=True)
+    if report.problems:
+        raise CommentaryHubError(f"{len(report.problems)} objects are missing or damaged: restore them from a backup")
+
+
+def gc(
+    older_than_h: Annotated[float, typer.Option("--older-than", min=0, help="Spare what is younger, in hours.")] = 24,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Delete objects that no repository holds; safe beside traffic."""
+    from commentary_hub_server.app import open_world
+    from commentary_hub_server.upkeep import collect
+
+    count, size = collect(open_world(_settings(data_dir)), older_than_s=older_than_h * 3600)
+    _answer({"objects": count, "bytes": size}, f"deleted {count:,} objects, {size:,} bytes", as_json=as_json)
+
+
+def backup(
+    folder: Annotated[Path, typer.Argument(help="A folder that does not exist yet.", show_default=False)],
+    data_dir: DataDir = None,
+) -> None:
+    """Copy a data folder (SQLite and local objects) while the hub runs; to restore, serve the copy."""
+    from commentary_hub_server.upkeep import back_up
+
+    back_up(_settings(data_dir), folder)
+    typer.echo(f"backed up to {folder}; check it: commentary-hub fsck --data-dir {folder}")
+
+
+def _settings(data_dir: Path | None) -> Any:
+    from commentary_hub_server.settings import Settings
+
+    return Settings.from_environment(data_dir=data_dir)
+
+
+def _directory(data_dir: Path | None) -> Any:
+    from commentary_hub_server.app import open_world
+
+    return open_world(_settings(data_dir)).directory
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """The listening socket, before anything else is touched; a port in use is one clear line."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+        listener.listen(512)
+    except OSError as error:
+        listener.close()
+        why = "it is in use" if error.errno == errno.EADDRINUSE else error.strerror
+        raise CommentaryHubError(
+            f"cannot listen on {host}:{port}: {why}; choose another --port, or 0 for a free one", port=port
+        ) from error
+    return listener
+
+
+def _greet(world: Any) -> None:
+    """On the first start of an empty hub: an administrator, whose token is printed this once."""
+    if world.directory.is_empty():
+        world.directory.add_user("admin", full_name="Administrator", is_admin=True)
+        typer.echo(f"added the user admin; token (shown once): {world.directory.create_token('admin', label='first')}")
+
+
+def _prepare_logs(*, as_json: bool) -> None:
+    import logging
+
+    import structlog
+
+    render: Any = structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer(colors=False)
+    structlog.configure(
+        processors=[structlog.processors.TimeStamper(fmt="iso"), structlog.processors.add_log_level, render],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
+    )
+
+
+def _answer(data: dict[str, Any], text: str, *, as_json: bool) -> None:
+    typer.echo(json.dumps(data) if as_json else text)

@@ -1,0 +1,94 @@
+"""Around every request: an id, a log line, metrics, a rate limit."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+import uuid
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+import structlog
+from prometheus_client import Counter, Histogram
+
+Message = MutableMapping[str, Any]
+App = Callable[[Message, Any, Any], Awaitable[None]]
+_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+_WINDOW_S = 60
+_CLIENTS = 10_000
+_log = structlog.get_logger("commentary_hub.server")
+
+
+class Observed:
+    """Gives every reply an ``x-request-id``, writes one log line, counts, and answers 429 past the limit.
+
+    Pure ASGI, so that streamed bodies pass untouched. The limit is per worker and client (token or address).
+    """
+
+    def __init__(self, app: App, *, metrics: tuple[Counter, Histogram], rate_limit: int = 0) -> None:
+        self._app, self._limit = app, rate_limit
+        self._requests, self._seconds = metrics
+        self._windows: OrderedDict[str, tuple[float, int]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    async def __call__(self, scope: Message, receive: Any, send: Any) -> None:
+        """Handle one connection."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = dict(scope["headers"])
+        asked = headers.get(b"x-request-id", b"")
+        number = asked if _ID.fullmatch(asked) else uuid.uuid4().hex.encode()
+        extra = [(b"x-request-id", number)]
+        began, status = time.perf_counter(), 500
+        left, reset = self._count(headers, scope)
+        if self._limit:
+            extra += [
+                (b"ratelimit", f'"requests";r={max(0, left)};t={reset}'.encode()),
+                (b"ratelimit-policy", f'"requests";q={self._limit};w={_WINDOW_S}'.encode()),
+            ]
+
+        async def answer(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message.get("headers", []), *extra]
+                self._seconds.labels(scope["method"]).observe(time.perf_counter() - began)
+            await send(message)
+
+        try:
+            if left < 0:
+                await _too_many(answer, reset)
+            else:
+                await self._app(scope, receive, answer)
+        finally:
+            self._requests.labels(scope["method"], str(status)).inc()
+            _log.info(
+                "request", id=number.decode(), method=scope["method"], path=scope["path"], status=status,
+                ms=round((time.perf_counter() - began) * 1000, 1),
+            )  # fmt: skip
+
+    def _count(self, headers: dict[bytes, bytes], scope: Message) -> tuple[int, int]:
+        """(requests left, seconds until the window ends)."""
+        if not self._limit:
+            return 1, 0
+        client = scope.get("client") or ("",)
+        key = headers.get(b"authorization", str(client[0]).encode()).decode("latin-1")
+        now = time.monotonic()
+        with self._lock:
+            start, count = self._windows.pop(key, (now, 0))
+            if now - start >= _WINDOW_S:
+                start, count = now, 0
+            self._windows[key] = (start, count + 1)
+            while len(self._windows) > _CLIENTS:
+                self._windows.popitem(last=False)
+        return self._limit - count - 1, max(1, round(_WINDOW_S - (now - start)))
+
+
+async def _too_many(send: Any, reset: int) -> None:
+    body = b'{"error": "too many requests: wait, then try again"}'
+    headers = [(b"content-type", b"application/json"), (b"retry-after", str(reset).encode())]
+    await send({"type": "http.response.start", "status": 429, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,162 @@
+"""Uploading: preupload says how each file travels, commit makes all of them visible at once."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Request
+
+from commentary_hub.errors import ArtefactError, InputError
+from commentary_hub.manifest import split_card
+from commentary_hub_server.routes.hub._doors import Doors, Refused, plain
+from commentary_hub_server.routes.hub._repositories import Payload, _base
+from commentary_hub_server.rules.repositories import KINDS, Change, File, Repository, check_path
+
+MAX_INLINE_BYTES = 1 << 20  # a larger file, or one that is not text, goes by Xet or LFS
+MAX_BODY_BYTES = 256 << 20
+MAX_FILES = 20_000
+
+
+async def bounded_body(request: Request) -> bytes:
+    """The body, up to a bound."""
+    data = bytearray()
+    async for piece in request.stream():
+        data += piece
+        if len(data) > MAX_BODY_BYTES:
+            raise Refused(413, f"a commit's text has at most {MAX_BODY_BYTES:,} bytes: upload large files first")
+    return bytes(data)
+
+
+BodyBytes = Annotated[bytes, Depends(bounded_body)]
+
+
+def add(router: APIRouter, doors: Doors) -> None:
+    """Add the routes."""
+
+    @router.post("/api/validate-yaml", summary="Check a card's metadata")
+    def validate_yaml(payload: Payload) -> dict[str, Any]:
+        try:
+            split_card(str(payload.get("content", "")))
+        except ArtefactError as error:
+            return {"errors": [{"message": str(error)}], "warnings": []}
+        return {"errors": [], "warnings": []}
+
+    for kind in KINDS:
+        _add(router, doors, kind)
+
+
+def _add(router: APIRouter, doors: Doors, kind: str) -> None:
+    base = f"/api/{kind}s/{{owner}}/{{name}}"
+
+    @router.post(f"{base}/preupload/{{revision}}", summary="How will each file travel?", name=f"{kind}_preupload")
+    def preupload(request: Request, owner: str, name: str, revision: str, payload: Payload) -> dict[str, Any]:
+        repository = doors.repository(request, kind, owner, name, write=True)
+        commit = doors.commit(repository, revision)
+        asked = payload.get("files", [])
+        if not isinstance(asked, list) or len(asked) > MAX_FILES:
+            raise Refused(400, f"files is a list of at most {MAX_FILES}")
+        answer = []
+        for line in asked:
+            path = check_path(str(line.get("path", "")))
+            known = doors.history.node(commit, path)
+            mode = "regular" if _is_inline(line) else "lfs"
+            fresh: dict[str, Any] = {"path": path, "uploadMode": mode, "shouldIgnore": False}
+            if isinstance(known, File):
+                fresh["oid"] = known.sha256 if known.is_large else known.oid
+            answer.append(fresh)
+        return {"files": answer}
+
+    @router.post(f"{base}/commit/{{revision}}", summary="Commit, all or nothing", name=f"{kind}_commit")
+    def commit(
+        request: Request, owner: str, name: str, revision: str, body: BodyBytes, create_pr: bool = False
+    ) -> dict[str, Any]:
+        repository = doors.repository(request, kind, owner, name, write=True)
+        if create_pr:
+            raise Refused(400, "Pull requests are not hosted here: commit to a branch")
+        header, changes = _parse(body)
+        profile = doors.demand_user(request)
+        assert profile.user is not None
+        doors.check_quota(repository.owner, sum(len(change.data or b"") for change in changes))
+        for change in changes:
+            if change.sha256 is not None:
+                _take_xet(doors, repository, change.sha256)
+        doors.commit(repository, revision)
+        made = doors.history.commit(
+            repository,
+            plain(revision),
+            changes,
+            title=str(header.get("summary") or "Commit")[:500],
+            message=str(header.get("description") or "")[:10_000],
+            author=profile.user.name,
+            parent=header.get("parentCommit") or None,
+        )
+        web = f"{_base(request)}{'/datasets' if kind == 'dataset' else ''}/{repository.name}/commit/{made.id}"
+        return {"success": True, "commitOid": made.id, "commitUrl": web, "hookOutput": ""}
+
+
+def _is_inline(line: dict[str, Any]) -> bool:
+    """Whether a file is small text (an empty one always is)."""
+    size = line.get("size")
+    if not isinstance(size, int) or size > MAX_INLINE_BYTES:
+        return False
+    try:
+        sample = base64.b64decode(str(line.get("sample", "")))
+        sample.decode()
+    except UnicodeDecodeError as error:
+        return error.end == len(sample) and error.reason == "unexpected end of data"  # a character cut in two
+    except (binascii.Error, ValueError):
+        return False
+    return b"\0" not in sample
+
+
+def _take_xet(doors: Doors, repository: Repository, sha256: str) -> None:
+    """Hold a file that came by Xet under its SHA-256, so that the commit finds it."""
+    if doors.history.holds(repository, sha256) is not None:
+        return
+    found = doors.xet.by_sha256(str(repository.id), sha256)
+    if found is not None:
+        name, size = found
+        doors.check_quota(repository.owner, size)
+        doors.history.note_upload(repository, sha256, size, xet=name)
+
+
+def _parse(body: bytes) -> tuple[dict[str, Any], list[Change]]:
+    """The commit's header and its changes; raises `InputError` for what is not NDJSON of known operations."""
+    header: dict[str, Any] = {}
+    changes: list[Change] = []
+    for number, line in enumerate(body.splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+            key, value = row["key"], row["value"]
+            if key == "header":
+                header = dict(value)
+            else:
+                changes.append(_change(key, value))
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError(f"line {number} of the commit is not an operation: {error}") from error
+    return header, changes
+
+
+def _change(key: str, value: dict[str, Any]) -> Change:
+    path = str(value["path"])
+    if key == "file":
+        if value.get("encoding", "base64") == "base64":
+            return Change(path, data=base64.b64decode(value["content"], validate=True))
+        return Change(path, data=str(value["content"]).encode())
+    if key == "lfsFile":
+        oid = str(value["oid"])
+        if value.get("algo", "sha256") != "sha256" or len(oid) != 64 or not set(oid) <= set("0123456789abcdef"):
+            raise InputError(f"{path!r}: an object is named by its sha256 in hex")
+        return Change(path, sha256=oid, size_bytes=value.get("size"))
+    if key == "deletedFile":
+        return Change(path, delete_file=True)
+    if key == "deletedFolder":
+        return Change(path.rstrip("/"), delete_folder=True)
+    raise InputError(f"{key!r} is no operation of a commit")

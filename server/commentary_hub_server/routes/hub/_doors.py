@@ -1,0 +1,132 @@
+"""What every hub route shares: who asks, which repository, and how a refusal looks to the client."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, MutableMapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import unquote
+
+from fastapi import Request
+from fastapi.responses import JSONResponse
+
+from commentary_hub.errors import (
+    CommentaryHubError,
+    DigestMismatch,
+    HubAccessDenied,
+    HubConflict,
+    HubNotFound,
+    InputError,
+)
+from commentary_hub_server.rules.accounts import Directory, Profile
+from commentary_hub_server.rules.repositories import Commit, History, Indexer, Repositories, Repository
+from commentary_hub_server.rules.xet import Signer, XetService
+from commentary_hub_server.store import Objects
+
+SLASH = "\ue000"  # stands for %2F inside one segment of an address; no path or name may hold it
+Scope = MutableMapping[str, Any]
+App = Callable[[Scope, Any, Any], Awaitable[None]]
+
+
+class Refused(Exception):
+    """A refusal as the clients recognise it: a status, and a code in ``X-Error-Code``."""
+
+    def __init__(
+        self, status: int, message: str, code: str | None = None, *, headers: dict[str, str] | None = None, **body: Any
+    ) -> None:
+        super().__init__(message)
+        self.status, self.message, self.code, self.body = status, message, code, body
+        self.headers = headers or {}
+
+
+def refusal(error: Refused | CommentaryHubError) -> JSONResponse:
+    """The reply for a refusal or for one of our errors."""
+    if isinstance(error, CommentaryHubError):
+        error = Refused(_status(error), error.message)
+    headers = {"X-Error-Message": error.message.encode("ascii", "replace").decode().replace("\n", " ")[:500]}
+    if error.code:
+        headers["X-Error-Code"] = error.code
+    return JSONResponse({"error": error.message, **error.body}, error.status, headers | error.headers)
+
+
+def _status(error: CommentaryHubError) -> int:
+    if isinstance(error, HubConflict):
+        return int(error.facts.get("status", 409))
+    if isinstance(error, HubAccessDenied):
+        return 401
+    if isinstance(error, HubNotFound):
+        return 404
+    return 400 if isinstance(error, InputError | DigestMismatch) else 500
+
+
+@dataclass(frozen=True, slots=True)
+class Doors:
+    """The rules behind the routes, and the questions that every route asks first."""
+
+    repositories: Repositories
+    history: History
+    indexer: Indexer
+    directory: Directory
+    objects: Objects
+    xet: XetService
+    signer: Signer
+    quota_bytes: int | None = None
+    accel_prefix: str | None = None
+    redirect_s: int | None = None
+
+    def profile(self, request: Request) -> Profile:
+        """Who asks, by their bearer token; a wrong token is refused, none is a stranger."""
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        return self.directory.by_token(token.strip() if scheme.lower() == "bearer" and token.strip() else None)
+
+    def repository(self, request: Request, kind: str, owner: str, name: str, *, write: bool = False) -> Repository:
+        """The repository, if it exists for the one who asks; a private one is missing for everybody else."""
+        profile = self.profile(request)
+        found = self.repositories.get(kind, f"{owner}/{name}")
+        if found is None or not profile.may_read(found.key, private=found.private):
+            raise Refused(404, "Repository not found", "RepoNotFound")
+        if write and not profile.may_write(found.key):
+            if profile.user is None:
+                raise Refused(401, "Log in first: writing needs a token with the role write")
+            raise Refused(403, f"Your token may not write to {found.name}: it needs the role write there")
+        return found
+
+    def commit(self, repository: Repository, revision: str) -> Commit:
+        """The commit that a revision names."""
+        found = self.history.resolve(repository, plain(revision))
+        if found is None:
+            raise Refused(404, f"Invalid rev id: {plain(revision)}", "RevisionNotFound")
+        return found
+
+    def demand_user(self, request: Request) -> Profile:
+        """Who asks; a stranger is refused."""
+        profile = self.profile(request)
+        if profile.user is None:
+            raise Refused(401, "Invalid username or password.")
+        return profile
+
+    def check_quota(self, owner: str, more_bytes: int) -> None:
+        """Refuse an upload that the owner has no room for."""
+        limit = self.quota_bytes
+        account = self.directory.owner(owner)
+        if account is not None and account.quota_bytes is not None:
+            limit = account.quota_bytes
+        if limit is not None and self.repositories.used_bytes(owner) + more_bytes > limit:
+            raise Refused(403, f"{owner} would have more than the {limit:,} bytes allowed: delete something first")
+
+
+def plain(segment: str) -> str:
+    """A segment of an address with its encoded slashes restored."""
+    return segment.replace(SLASH, "/")
+
+
+def raw_path_middleware(app: App) -> App:
+    """Route on the raw path: an encoded slash belongs to its segment, and nothing is decoded twice."""
+
+    async def routed(scope: Scope, receive: Any, send: Any) -> None:
+        if scope["type"] == "http" and b"%2" in scope.get("raw_path", b""):
+            segments = scope["raw_path"].split(b"?")[0].decode("latin-1").split("/")
+            scope = {**scope, "path": "/".join(unquote(part).replace("/", SLASH) for part in segments)}
+        await app(scope, receive, send)
+
+    return routed

@@ -1,0 +1,187 @@
+"""Files at a revision: tree, paths-info, resolve with ranges and conditions."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Annotated, Any
+from urllib.parse import quote, urlencode
+
+from fastapi import APIRouter, Form, Query, Request
+from fastapi.responses import JSONResponse, RedirectResponse, Response, StreamingResponse
+
+from commentary_hub_server.routes.hub._doors import Doors, Refused, plain
+from commentary_hub_server.routes.hub._repositories import _base, _time
+from commentary_hub_server.rules.repositories import KINDS, Commit, File, Node, Opened, Repository, object_key
+
+PAGE, EXPANDED_PAGE = 1000, 50
+MAX_PATHS = 20_000
+_RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
+
+
+def add(router: APIRouter, doors: Doors) -> None:
+    """Add the routes."""
+    for kind in KINDS:
+        _add_listing(router, doors, kind)
+        _add_resolve(router, doors, kind)
+
+
+def _add_listing(router: APIRouter, doors: Doors, kind: str) -> None:
+    base = f"/api/{kind}s/{{owner}}/{{name}}"
+
+    def tree(
+        request: Request,
+        owner: str,
+        name: str,
+        revision: str,
+        path: str = "",
+        recursive: bool = False,
+        expand: bool = False,
+        limit: Annotated[int, Query(ge=1)] = PAGE,
+        cursor: str = "",
+    ) -> Response:
+        repository = doors.repository(request, kind, owner, name)
+        commit = doors.commit(repository, revision)
+        size = min(limit, EXPANDED_PAGE if expand else PAGE)
+        page: list[tuple[str, Node]] = []
+        try:
+            for entry in doors.history.files(commit, plain(path).strip("/"), recursive=recursive):
+                if entry[0] > cursor or not cursor:
+                    page.append(entry)
+                if len(page) > size:
+                    break
+        except FileNotFoundError as error:
+            raise Refused(404, f"{plain(path)!r} does not exist on {plain(revision)!r}", "EntryNotFound") from error
+        response = JSONResponse([_line(path, node, commit if expand else None) for path, node in page[:size]])
+        if len(page) > size:
+            kept = [pair for pair in request.query_params.multi_items() if pair[0] != "cursor"]
+            here = f"{_base(request)}{quote(request.url.path)}"
+            response.headers["Link"] = f'<{here}?{urlencode([*kept, ("cursor", page[size - 1][0])])}>; rel="next"'
+        return response
+
+    router.get(f"{base}/tree/{{revision}}", summary="Files and folders", name=f"{kind}_tree")(tree)
+    router.get(f"{base}/tree/{{revision}}/{{path:path}}", summary="Below a folder", name=f"{kind}_subtree")(tree)
+
+    @router.post(f"{base}/paths-info/{{revision}}", summary="Some paths; missing ones are left out",
+                 name=f"{kind}_paths_info")  # fmt: skip
+    def paths_info(
+        request: Request,
+        owner: str,
+        name: str,
+        revision: str,
+        paths: Annotated[list[str], Form(max_length=MAX_PATHS)],
+        expand: Annotated[bool, Form()] = False,
+    ) -> list[dict[str, Any]]:
+        repository = doors.repository(request, kind, owner, name)
+        commit = doors.commit(repository, revision)
+        found = ((path, doors.history.node(commit, path.strip("/"))) for path in paths)
+        return [_line(path.strip("/"), node, commit if expand else None) for path, node in found if node is not None]
+
+
+def _line(path: str, node: Node, commit: Commit | None) -> dict[str, Any]:
+    if not isinstance(node, File):
+        line: dict[str, Any] = {"type": "directory", "oid": node.oid, "size": 0, "path": path}
+    else:
+        line = {"type": "file", "oid": node.oid, "size": node.size_bytes, "path": path}
+        if node.is_large:
+            line["lfs"] = {"oid": node.sha256, "size": node.size_bytes, "pointerSize": 134}
+    if commit is not None:
+        line["lastCommit"] = {"id": commit.id, "title": commit.title, "date": _time(commit.created_at)}
+        line["securityFileStatus"] = None
+    return line
+
+
+def _add_resolve(router: APIRouter, doors: Doors, kind: str) -> None:
+    prefix = "/datasets" if kind == "dataset" else ""
+
+    def resolve(request: Request, owner: str, name: str, revision: str, path: str) -> Response:
+        repository = doors.repository(request, kind, owner, name)
+        if repository.name.lower() != f"{owner}/{name}".lower():
+            target = f"{prefix}/{repository.name}/resolve/{quote(plain(revision), safe='')}/{quote(plain(path))}"
+            return RedirectResponse(f"{_base(request)}{target}", 307)
+        commit = doors.commit(repository, revision)
+        opened = doors.history.open(repository, commit, plain(path))
+        if opened is None:
+            error = Refused(404, f"Entry not found: {plain(path)!r}", "EntryNotFound")
+            return _missing_entry(error, commit)
+        return _answer(doors, request, repository, opened)
+
+    address = f"{prefix}/{{owner}}/{{name}}/resolve/{{revision}}/{{path:path}}"
+    router.get(address, summary="A file at a revision", name=f"{kind}_resolve")(resolve)
+    router.head(address, name=f"{kind}_resolve_head", include_in_schema=False)(resolve)
+
+
+def _missing_entry(error: Refused, commit: Commit) -> Response:
+    headers = {"X-Error-Code": "EntryNotFound", "X-Error-Message": "Entry not found", "X-Repo-Commit": commit.id}
+    return JSONResponse({"error": error.message}, 404, headers)
+
+
+def _answer(doors: Doors, request: Request, repository: Repository, opened: Opened) -> Response:
+    size = opened.file.size_bytes
+    etag = opened.file.sha256 if opened.file.is_large else opened.file.oid
+    headers = {
+        "X-Repo-Commit": opened.commit,
+        "ETag": f'"{etag}"',
+        "Accept-Ranges": "bytes",
+        "Cache-Control": "private, no-cache",
+        "Vary": "Authorization",
+        # What a stranger uploaded is never run by a browser, whatever it claims to be.
+        "X-Content-Type-Options": "nosniff",
+        "Content-Security-Policy": "default-src 'none'; sandbox",
+        "Content-Disposition": f"attachment; filename*=UTF-8''{quote(opened.path.rpartition('/')[2])}",
+        "Access-Control-Expose-Headers": "X-Repo-Commit, ETag, X-Linked-Size, X-Linked-Etag, X-Error-Code",
+    }
+    if opened.file.is_large:
+        headers |= {"X-Linked-Size": str(size), "X-Linked-Etag": f'"{etag}"'}
+    if opened.xet is not None:
+        base = _base(request)
+        kind = "datasets" if repository.kind == "dataset" else "models"
+        auth = f"{base}/api/{kind}/{repository.name}/xet-read-token/{opened.commit}"
+        headers |= {"X-Xet-Hash": opened.xet, "Link": f'<{auth}>; rel="xet-auth"'}
+    known = [tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")]
+    if f'"{etag}"' in known:
+        return Response(status_code=304, headers=headers)
+    start, end = _range(request, etag, size, headers)
+    status = 206 if (start, end) != (0, size) or "content-range" in {h.lower() for h in headers} else 200
+    headers["Content-Length"] = str(end - start)
+    if request.method == "HEAD":
+        return Response(status_code=status, headers=headers, media_type="application/octet-stream")
+    return _bytes(doors, repository, opened, start, end, status, headers)
+
+
+def _bytes(
+    doors: Doors, repository: Repository, opened: Opened, start: int, end: int, status: int, headers: dict[str, str]
+) -> Response:
+    """The bytes: handed to a front server or to S3 where that is set, streamed otherwise."""
+    key = object_key(opened.file.sha256)
+    if opened.xet is None and doors.accel_prefix is not None and doors.objects.local_path(key) is not None:
+        kept = {name: value for name, value in headers.items() if name not in {"Content-Length", "Content-Range"}}
+        return Response(headers=kept | {"X-Accel-Redirect": f"{doors.accel_prefix}/{key}"})
+    if opened.xet is None and doors.redirect_s is not None:
+        url = doors.objects.signed_url(key, doors.redirect_s)
+        if url is not None:
+            return RedirectResponse(url, 302, {"X-Repo-Commit": opened.commit, "ETag": headers["ETag"]})
+
+    def pieces() -> Iterator[bytes]:
+        for piece in doors.history.stream(repository, opened, start, end - start):
+            yield bytes(piece)
+
+    return StreamingResponse(pieces(), status, headers, "application/octet-stream")
+
+
+def _range(request: Request, etag: str, size: int, headers: dict[str, str]) -> tuple[int, int]:
+    """[start, end) that was asked for; several ranges at once are answered with the whole file, as HTTP allows."""
+    text = request.headers.get("range", "")
+    condition = request.headers.get("if-range")
+    found = _RANGE.fullmatch(text.strip())
+    if found is None or (condition is not None and condition.strip() != f'"{etag}"') or found[1] == found[2] == "":
+        return 0, size
+    if found[1] == "":
+        start, end = max(0, size - int(found[2])), size
+    else:
+        start = int(found[1])
+        end = min(size, int(found[2]) + 1) if found[2] else size
+    if start >= end:
+        raise Refused(416, f"the file has {size} bytes", headers={"Content-Range": f"bytes */{size}"})
+    headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
+    return start, end

@@ -1,0 +1,1 @@
+"""The rules: what the hub does, with no web framework inside."""

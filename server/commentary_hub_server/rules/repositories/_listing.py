@@ -1,0 +1,125 @@
+"""From a commit on main to what can be found: tags, card metadata, and the catalogue's entries."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+from sqlalchemy import Connection, delete, insert, update
+
+from commentary_hub.errors import ArtefactError, EvidenceError
+from commentary_hub.manifest import (
+    CARD_NAME,
+    EVIDENCE_NAME,
+    MANIFEST_NAME,
+    MAX_MANIFEST_BYTES,
+    Evidence,
+    Manifest,
+    split_card,
+)
+from commentary_hub_server.rules.catalogue import Catalogue, describe
+from commentary_hub_server.rules.repositories._records import Commit, Repository
+from commentary_hub_server.rules.repositories.tables import repositories, tags
+from commentary_hub_server.rules.repositories._trees import File, Folder, find, read_folder
+
+INSIDE = "commentaries"  # where a dataset's own repository keeps its commentaries
+MAX_INSIDE = 200
+_MAX_CARD_BYTES = 1 << 20
+Read = Callable[[Connection, Repository, File, int], bytes]
+
+
+class Indexer:
+    """Follows commits to main; a manifest that cannot be read is kept, not listed, and the repository says why."""
+
+    def __init__(self, catalogue: Catalogue, read: Read) -> None:
+        self._catalogue, self._read = catalogue, read
+
+    def __call__(self, connection: Connection, repository: Repository, commit: Commit) -> None:
+        """Bring tags and entries to what ``commit`` holds, inside its transaction."""
+        self._note_card(connection, repository, commit)
+        if repository.kind != "dataset":
+            return
+        self._catalogue.remove(repository.name, connection)
+        problems = []
+        for folder in self._folders(connection, commit):
+            try:
+                self._list(connection, repository, commit, folder)
+            except (ArtefactError, EvidenceError) as error:
+                problems.append(f"{folder + '/' if folder else ''}{MANIFEST_NAME}: {error}")
+        connection.execute(
+            update(repositories)
+            .where(repositories.c.id == repository.id)
+            .values(problem="; ".join(problems)[:2000] or None)
+        )
+
+    def forget(self, repository: Repository) -> None:
+        """Take a repository's entries out of the catalogue."""
+        if repository.kind == "dataset":
+            self._catalogue.remove(repository.name)
+
+    def set_private(self, repository: Repository, *, private: bool) -> None:
+        """Follow a repository's setting."""
+        if repository.kind == "dataset":
+            self._catalogue.set_private(repository.name, private=private)
+
+    def _folders(self, connection: Connection, commit: Commit) -> list[str]:
+        """The folders with a manifest: the root, and those of a dataset's own repository."""
+        found = [""] if isinstance(find(connection, commit.tree, MANIFEST_NAME), File) else []
+        inside = find(connection, commit.tree, INSIDE)
+        if isinstance(inside, Folder):
+            for name, node in sorted(read_folder(connection, inside.oid).items())[:MAX_INSIDE]:
+                if isinstance(node, Folder) and isinstance(read_folder(connection, node.oid).get(MANIFEST_NAME), File):
+                    found.append(f"{INSIDE}/{name}")
+        return found
+
+    def _list(self, connection: Connection, repository: Repository, commit: Commit, folder: str) -> None:
+        prefix = f"{folder}/" if folder else ""
+
+        def text(name: str, limit: int) -> bytes | None:
+            node = find(connection, commit.tree, prefix + name)
+            return self._read(connection, repository, node, limit) if isinstance(node, File) else None
+
+        manifest = Manifest.from_json(text(MANIFEST_NAME, MAX_MANIFEST_BYTES + 1) or b"")
+        raw = text(EVIDENCE_NAME, MAX_MANIFEST_BYTES + 1)
+        evidence = None if raw is None else Evidence.from_json(raw)
+        card = (text(CARD_NAME, _MAX_CARD_BYTES) or b"").decode(errors="replace")
+        entry = describe(
+            repository.name, commit.id, manifest, private=repository.private, updated_at=commit.created_at,
+            evidence=evidence, card=card, folder=folder,
+        )  # fmt: skip
+        self._catalogue.put(entry, connection)
+
+    def _note_card(self, connection: Connection, repository: Repository, commit: Commit) -> None:
+        node = find(connection, commit.tree, CARD_NAME)
+        metadata: dict[str, object] = {}
+        if isinstance(node, File):
+            try:
+                metadata, _ = split_card(
+                    self._read(connection, repository, node, _MAX_CARD_BYTES).decode(errors="replace")
+                )
+            except ArtefactError:
+                metadata = {}
+        try:
+            card = json.dumps(metadata, allow_nan=False)
+        except (TypeError, ValueError):
+            card, metadata = "{}", {}
+        names = _tags(metadata)
+        connection.execute(delete(tags).where(tags.c.repository_id == repository.id))
+        if names:
+            connection.execute(insert(tags), [{"repository_id": repository.id, "tag": name} for name in names])
+        connection.execute(
+            update(repositories)
+            .where(repositories.c.id == repository.id)
+            .values(card=card[:100_000] if len(card) <= 100_000 else "{}", tags=json.dumps(names))
+        )
+
+
+def _tags(metadata: dict[str, object]) -> list[str]:
+    """The tags that a hub derives from a card's metadata."""
+    found: list[str] = []
+    for key, prefix in (("tags", ""), ("license", "license:"), ("library_name", "library:"), ("language", "language:")):
+        value = metadata.get(key)
+        for one in value if isinstance(value, list) else [value]:
+            if isinstance(one, str) and len(one) <= 150:
+                found.append(prefix + one)
+    return list(dict.fromkeys(found))[:100]

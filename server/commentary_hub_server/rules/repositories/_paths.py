@@ -1,0 +1,57 @@
+"""Names and paths that a stranger may choose, and those that nobody may."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+from commentary_hub.errors import InputError
+
+MAX_PATH = 1024
+_REPOSITORY = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?")
+_REF = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._/-]{0,198}[A-Za-z0-9_])?")
+_FORBIDDEN = re.compile(r"[\x00-\x1f\x7f\\:*?\"<>|\ue000]")
+
+
+def check_path(path: str) -> str:
+    """A file's path inside a repository, as it is; raises `InputError` for what could mean another place anywhere.
+
+    Refused: empty, absolute and relative parts, control characters and those that some system takes for separators,
+    drives or wildcards, ``.git`` in any case, names that are not in Unicode's composed form (two spellings of one name).
+
+    >>> check_path("plots/weights.png")
+    'plots/weights.png'
+    """
+    parts = path.split("/")
+    wrong = (
+        not path
+        or len(path.encode()) > MAX_PATH
+        or any(part in {"", ".", ".."} or part.lower() == ".git" or part != part.strip(" ") for part in parts)
+        or any(part.endswith(".") for part in parts)
+        or _FORBIDDEN.search(path)
+        or unicodedata.normalize("NFC", path) != path
+    )
+    if wrong:
+        raise InputError(f"{path[:200]!r} cannot be a path in a repository: use plain relative paths", path=path[:200])
+    return path
+
+
+def check_repository_name(name: str) -> str:
+    """The second part of ``owner/name``; raises `InputError`."""
+    if not _REPOSITORY.fullmatch(name) or ".." in name or "--" in name or name.endswith((".git", ".ipynb")):
+        raise InputError(f"{name[:200]!r} cannot be a repository's name: use letters, digits, '.', '_' and '-'")
+    return name
+
+
+def check_ref(name: str) -> str:
+    """A branch's or a tag's name; raises `InputError`."""
+    parts = name.split("/")
+    if (
+        not _REF.fullmatch(name)
+        or ".." in name
+        or any(p == "" or p.startswith(".") or p.endswith(".lock") for p in parts)
+    ):
+        raise InputError(f"{name[:200]!r} cannot be the name of a branch or tag")
+    if re.fullmatch(r"[0-9a-f]{40}", name):
+        raise InputError(f"{name!r} looks like a commit: choose another name")
+    return name

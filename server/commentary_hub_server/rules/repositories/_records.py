@@ -1,0 +1,89 @@
+"""What the rules tell about repositories, as plain values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from commentary_hub_server.rules.repositories._trees import File
+
+
+@dataclass(frozen=True, slots=True)
+class Repository:
+    """One repository; ``key`` is ``kind/owner/name`` in lower case, times are seconds since the epoch."""
+
+    id: int
+    key: str
+    kind: str
+    name: str
+    private: bool
+    created_at: float
+    updated_at: float
+    size_bytes: int
+    tags: tuple[str, ...]
+    card: dict[str, Any]
+    problem: str | None
+
+    @property
+    def owner(self) -> str:
+        """The namespace, as written."""
+        return self.name.partition("/")[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """One revision: immutable."""
+
+    id: str
+    parent: str | None
+    tree: str
+    title: str
+    message: str
+    author: str
+    created_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One operation of a commit: put ``data`` (bytes) or ``sha256`` (uploaded before), or delete."""
+
+    path: str
+    data: bytes | None = None
+    sha256: str | None = None
+    size_bytes: int | None = None
+    delete_file: bool = False
+    delete_folder: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """One page of repositories and where the next begins."""
+
+    repositories: tuple[Repository, ...]
+    cursor: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A file at a revision, ready to be read; ``xet`` is its Xet hash where it has one."""
+
+    commit: str
+    path: str
+    file: File
+    xet: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """Which repositories to list."""
+
+    kind: str
+    tags: tuple[str, ...] = ()
+    search: tuple[str, ...] = ()
+    author: str | None = None
+    sort: str = "lastModified"
+    ascending: bool = False
+    limit: int = 100
+    cursor: str | None = None
+    reads: frozenset[str] = field(default_factory=frozenset)
+    is_admin: bool = False

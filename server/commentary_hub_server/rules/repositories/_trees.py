@@ -1,0 +1,140 @@
+"""Merkle trees: folders that name what they hold by hash, so that a commit stores only the folders it changes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, select
+from sqlalchemy.dialects import postgresql, sqlite
+
+from commentary_hub.errors import InputError
+from commentary_hub_server.rules.repositories.tables import trees
+
+EMPTY = hashlib.sha1(b"[]", usedforsecurity=False).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file in a tree: ``oid`` is the git blob id, ``sha256`` names its bytes, ``is_large`` says how it came (LFS, Xet)."""
+
+    oid: str
+    size_bytes: int
+    sha256: str
+    is_large: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """A folder in a tree, by the hash of what it holds."""
+
+    oid: str
+
+
+Node = File | Folder
+
+
+def read_folder(connection: Connection, oid: str) -> dict[str, Node]:
+    """Name → node of one folder."""
+    if oid == EMPTY:
+        return {}
+    content = connection.execute(select(trees.c.content).where(trees.c.id == oid)).scalar_one()
+    return {line[0]: Folder(line[1]) if len(line) == 2 else File(line[1], line[2], line[3], bool(line[4]))
+            for line in json.loads(content)}  # fmt: skip
+
+
+def find(connection: Connection, root: str, path: str) -> Node | None:
+    """The node at ``path`` (empty for the root)."""
+    node: Node = Folder(root)
+    for part in path.split("/") if path else ():
+        if not isinstance(node, Folder):
+            return None
+        below = read_folder(connection, node.oid).get(part)
+        if below is None:
+            return None
+        node = below
+    return node
+
+
+def walk(connection: Connection, root: str, prefix: str = "", *, recursive: bool = True) -> Iterator[tuple[str, Node]]:
+    """(path, node) below ``root`` in the order of paths; folders come before what they hold."""
+    for name, node in sorted(read_folder(connection, root).items()):
+        path = f"{prefix}{name}"
+        yield path, node
+        if recursive and isinstance(node, Folder):
+            yield from walk(connection, node.oid, f"{path}/")
+
+
+class Draft:
+    """A tree that is being changed; only folders on changed paths are read, only changed ones are written."""
+
+    def __init__(self, connection: Connection, root: str) -> None:
+        self._connection = connection
+        self._entries: dict[str, Draft | Node] = dict(read_folder(connection, root))
+
+    def put(self, path: str, file: File) -> None:
+        """Add or replace a file; raises `InputError` where a file stands in for a folder, or the reverse."""
+        folder, _, name = path.partition("/")
+        if name:
+            below = self._below(folder, create=True)
+            if below is None:
+                raise InputError(f"{path!r}: {folder!r} is a file, not a folder", path=path)
+            below.put(name, file)
+        elif isinstance(self._entries.get(path), Draft | Folder):
+            raise InputError(f"{path!r} is a folder: delete it first", path=path)
+        else:
+            clash = next((n for n in self._entries if n != path and n.lower() == path.lower()), None)
+            if clash is not None:
+                raise InputError(f"{path!r} differs from {clash!r} only in case: choose another name", path=path)
+            self._entries[path] = file
+
+    def remove(self, path: str, *, folder: bool) -> bool:
+        """Remove a file or a folder; ``False`` where there is none."""
+        first, _, rest = path.partition("/")
+        if rest:
+            below = self._below(first, create=False)
+            return below is not None and below.remove(rest, folder=folder)
+        found = self._entries.get(path)
+        if found is None or isinstance(found, File) == folder:
+            return False
+        del self._entries[path]
+        return True
+
+    def write(self) -> str:
+        """Store what changed and return the root's id. Empty folders vanish."""
+        lines: list[list[str | int]] = []
+        for name, node in sorted(self._entries.items()):
+            if isinstance(node, Draft):
+                oid = node.write()
+                if oid != EMPTY:
+                    lines.append([name, oid])
+            elif isinstance(node, Folder):
+                lines.append([name, node.oid])
+            else:
+                lines.append([name, node.oid, node.size_bytes, node.sha256, int(node.is_large)])
+        content = json.dumps(lines, separators=(",", ":"), ensure_ascii=False).encode()
+        oid = hashlib.sha1(content, usedforsecurity=False).hexdigest()
+        if oid != EMPTY:
+            dialect = postgresql if self._connection.dialect.name == "postgresql" else sqlite
+            self._connection.execute(
+                dialect.insert(trees).values(id=oid, content=content).on_conflict_do_nothing(index_elements=["id"])
+            )
+        return oid
+
+    def _below(self, name: str, *, create: bool) -> Draft | None:
+        node = self._entries.get(name)
+        if isinstance(node, Draft):
+            return node
+        if isinstance(node, Folder):
+            node = Draft(self._connection, node.oid)
+        elif node is None and create:
+            clash = next((n for n in self._entries if n.lower() == name.lower()), None)
+            if clash is not None:
+                raise InputError(f"{name!r} differs from {clash!r} only in case: choose another name", path=name)
+            node = Draft(self._connection, EMPTY)
+        else:
+            return None
+        self._entries[name] = node
+        return node

@@ -1,0 +1,138 @@
+"""Xet's index in the database and its xorbs in the object store."""
+
+from __future__ import annotations
+
+import struct
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Engine, Table, insert, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from commentary_hub_server.rules.xet._hashing import to_text
+from commentary_hub_server.rules.xet._shard import Segment, ShardFile
+from commentary_hub_server.rules.xet.tables import chunks, file_xorbs, files, holders, xorbs
+from commentary_hub_server.rules.xet._xorb import Chunk, Xorb
+from commentary_hub_server.store import Objects
+
+FOREVER = 2**62
+_CHUNK = struct.Struct("<32sIII")
+_SEGMENT = struct.Struct("<32sQII")
+
+
+def xorb_key(xorb: bytes) -> str:
+    """Where a xorb's bytes lie in the object store."""
+    name = to_text(xorb)
+    return f"xorbs/{name[:2]}/{name[2:4]}/{name}"
+
+
+class StoredXorbs:
+    """Xorb bytes as objects: atomic, durable, never replaced."""
+
+    def __init__(self, objects: Objects) -> None:
+        self._objects = objects
+
+    def put(self, xorb: bytes, data: bytes | memoryview) -> bool:
+        """Keep a xorb unless there is one."""
+        return self._objects.put(xorb_key(xorb), [data])
+
+    def get(self, xorb: bytes) -> bytes:
+        """A whole xorb."""
+        return self._objects.read(xorb_key(xorb))
+
+    def get_range(self, xorb: bytes, start: int, end: int) -> bytes:
+        """Bytes [start, end)."""
+        return self._objects.read(xorb_key(xorb), start, end - start)
+
+
+class DatabaseIndex:
+    """The tables; every method is one transaction, and repeating a write changes nothing."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._reads = engine.execution_options(read_only=True)
+
+    def add_xorb(self, xorb: Xorb) -> bool:
+        """Index a xorb and its chunks."""
+        table = b"".join(_CHUNK.pack(c.hash, c.length, c.offset, c.stored) for c in xorb.chunks)
+        with self._engine.begin() as connection:
+            new = _insert_new(connection, xorbs, [{"hash": xorb.hash, "chunks": table, "created_at": time.time()}])
+            _insert_new(connection, chunks, [{"hash": h, "xorb": xorb.hash} for h in {c.hash for c in xorb.chunks}])
+        return bool(new)
+
+    def xorb(self, xorb: bytes) -> Xorb | None:
+        """A xorb's table."""
+        with self._reads.connect() as connection:
+            table = connection.execute(select(xorbs.c.chunks).where(xorbs.c.hash == xorb)).scalar()
+        return None if table is None else Xorb(xorb, tuple(Chunk(*fields) for fields in _CHUNK.iter_unpack(table)))
+
+    def lease(self, xorb: bytes, repo: str, until: int) -> None:
+        """Hold a xorb for a repository for a while."""
+        with self._engine.begin() as connection:
+            _hold(connection, [xorb], repo, until)
+
+    def holders(self, xorb: bytes) -> set[str]:
+        """The repositories that hold a xorb now."""
+        with self._reads.connect() as connection:
+            found = connection.execute(
+                select(holders.c.repository).where(holders.c.xorb == xorb, holders.c.until > int(time.time()))
+            )
+            return set(found.scalars())
+
+    def xorbs_with(self, chunk: bytes, limit: int) -> Sequence[bytes]:
+        """Xorbs that contain a chunk."""
+        with self._reads.connect() as connection:
+            return connection.execute(select(chunks.c.xorb).where(chunks.c.hash == chunk).limit(limit)).scalars().all()
+
+    def neighbours(self, xorb: bytes, repo: str, limit: int) -> Sequence[bytes]:
+        """Xorbs of the repository's files that use this one."""
+        using = select(file_xorbs.c.file).where(file_xorbs.c.repository == repo, file_xorbs.c.xorb == xorb)
+        near = select(file_xorbs.c.xorb).where(file_xorbs.c.repository == repo, file_xorbs.c.file.in_(using))
+        with self._reads.connect() as connection:
+            return connection.execute(near.distinct().limit(limit)).scalars().all()
+
+    def add_file(self, repo: str, file: ShardFile) -> bool:
+        """Register a file for a repository, and hold its xorbs for as long as it is there."""
+        assert file.sha256 is not None
+        segments = b"".join(_SEGMENT.pack(s.xorb, s.length, s.start, s.end) for s in file.segments)
+        used = sorted({segment.xorb for segment in file.segments})
+        row = {"repository": repo, "hash": file.hash, "sha256": file.sha256, "segments": segments}
+        with self._engine.begin() as connection:
+            new = _insert_new(connection, files, [row])
+            _insert_new(connection, file_xorbs, [{"repository": repo, "file": file.hash, "xorb": x} for x in used])
+            _hold(connection, used, repo, FOREVER)
+        return bool(new)
+
+    def file(self, repo: str, digest: bytes) -> ShardFile | None:
+        """A file of a repository."""
+        return self._file(repo, files.c.hash == digest)
+
+    def by_sha256(self, repo: str, sha256: bytes) -> ShardFile | None:
+        """A file of a repository by its SHA-256."""
+        return self._file(repo, files.c.sha256 == sha256)
+
+    def _file(self, repo: str, condition: Any) -> ShardFile | None:
+        with self._reads.connect() as connection:
+            row = connection.execute(select(files).where(files.c.repository == repo, condition).limit(1)).first()
+        if row is None:
+            return None
+        found = tuple(Segment(*fields) for fields in _SEGMENT.iter_unpack(row.segments))
+        return ShardFile(row.hash, found, row.sha256)
+
+
+def _insert_new(connection: Connection, table: Table, rows: list[dict[str, Any]]) -> int:
+    if not rows:
+        return 0
+    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    return connection.execute(dialect.insert(table).on_conflict_do_nothing(), rows).rowcount
+
+
+def _hold(connection: Connection, held: Iterable[bytes], repo: str, until: int) -> None:
+    for xorb in held:
+        where = (holders.c.xorb == xorb) & (holders.c.repository == repo)
+        known = connection.execute(select(holders.c.until).where(where)).scalar()
+        if known is None:
+            connection.execute(insert(holders).values(xorb=xorb, repository=repo, until=until))
+        elif known < until:
+            connection.execute(update(holders).where(where).values(until=until))
