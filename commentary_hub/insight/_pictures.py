@@ -1,0 +1,61 @@
+"""The pictures of a commentary, by its kind."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from commentary_hub.artefact import StoredCommentary
+from commentary_hub.commentaries import ExampleWeights
+from commentary_hub.data import Examples
+from commentary_hub.insight._extremes import as_numbers, extremes, known_rows
+from commentary_hub.insight._weights import Weights, curves, histogram
+
+Pictures = dict[str, tuple[bytes, str]]
+_SAMPLE = 1_000_000
+
+
+def pictures(stored: StoredCommentary, examples: Examples | None = None) -> Pictures:
+    """What a commentary says, drawn for its card: file name → (PNG, alternative text in one sentence).
+
+    ``examples`` adds what can only be shown with the dataset at hand: the examples of highest and lowest weight. They
+    are found by content and target, so any subset in any order will do. By kind:
+
+    - ``example_weights``: ``weights.png``; ``curves.png`` where there are several stages; with pictures as examples
+      ``highest.png`` and ``lowest.png`` (by the mean over the stages). Of more than a million rows an even sample is
+      drawn.
+
+    Other kinds have no pictures: an empty dictionary. Raises `WrongDataset` where no example is known to a table, and
+    `MissingExtra` without matplotlib. The result is what ``artefact.attach(folder, plots=...)`` takes.
+    """
+    match stored.manifest.kind, stored.commentary:
+        case "example_weights", ExampleWeights() as commentary:
+            return _of_table(stored, commentary, examples)
+        case _:
+            return {}
+
+
+def _of_table(stored: StoredCommentary, commentary: ExampleWeights, examples: Examples | None) -> Pictures:
+    table = commentary.logits
+    if len(table) == 0:
+        return {}
+    drawn = as_numbers(
+        table[:: -(-len(table) // _SAMPLE)].float().sigmoid()
+    )  # keys are digests: their order is no order
+    of = f"{len(table):,} examples"
+    found = _spread(drawn, of=of, steps=stored.manifest.iterations.steps if stored.manifest.iterations else None)
+    if examples is not None:
+        rows = known_rows(stored, examples)
+        weights = np.full(len(rows), np.nan)
+        weights[rows >= 0] = as_numbers(table[rows[rows >= 0]].float().sigmoid().mean(dim=1))
+        found |= extremes(examples, weights)
+    return found
+
+
+def _spread(weights: Weights, *, of: str, steps: int | None) -> Pictures:
+    """Histogram (of the means over training) and, for several stages, curves of weights [N, S]."""
+    if weights.shape[1] == 1:
+        return {"weights.png": histogram(weights[:, 0], of=of)}
+    return {
+        "weights.png": histogram(weights.mean(axis=1), of=f"{of}, mean over training"),
+        "curves.png": curves(weights, of=of, steps=steps),
+    }
