@@ -10,10 +10,11 @@ from commentary_hub.learning._hypergradient import Hypergradient, Method
 from commentary_hub.learning._implicit import Implicit
 from commentary_hub.learning._inverse import ConjugateGradient, Identity, Inverse, Neumann
 from commentary_hub.learning._optimisers import SGD, Adam, AdamW, InnerOptimiser
-from commentary_hub.learning._outer import EarlyStop, Population, learn
+from commentary_hub.learning._outer import EarlyStop, learn
 from commentary_hub.learning._problem import Problem, State, Training, draw_batches
 from commentary_hub.learning._progress import Progress, Report, tensorboard
 from commentary_hub.learning._result import Learned, Student
+from commentary_hub.learning._run import Population
 from commentary_hub.learning._unrolled import Unrolled
 
 __all__ = [

@@ -53,10 +53,13 @@ class Averages:
     def statistics(self, commentaries: Sequence[Commentary]) -> dict[str, Tensor]:
         """``mean`` and ``variance`` [rows, stages] float32 of the example weights, where there is a table."""
         for at, one in enumerate(commentaries):
-            if isinstance(one, ExampleWeights) and self.count:
-                mean = self.sums[f"{at}:mean"] / self.count
-                variance = (self.sums[f"{at}:square"] / self.count - mean.square()).clamp_min(0)
-                return {"mean": mean.float().cpu(), "variance": variance.float().cpu()}
+            if not isinstance(one, ExampleWeights):
+                continue
+            if not self.count:  # stopped early, before the window: one value has no variance
+                return {"mean": one.values().float().cpu()}
+            mean = self.sums[f"{at}:mean"] / self.count
+            variance = (self.sums[f"{at}:square"] / self.count - mean.square()).clamp_min(0)
+            return {"mean": mean.float().cpu(), "variance": variance.float().cpu()}
         return {}
 
     def tensors(self) -> dict[str, Tensor]:
@@ -67,7 +70,9 @@ class Averages:
         """For a checkpoint."""
         return {"count": self.count, "first": self.first}
 
-    def restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+    def restore(self, tensors: dict[str, Tensor], facts: dict[str, Any], device: torch.device) -> None:
         """From a checkpoint."""
         self.count, self.first = int(facts["count"]), int(facts["first"])
-        self.sums = {k.removeprefix("average."): t.clone() for k, t in tensors.items() if k.startswith("average.")}
+        self.sums = {
+            k.removeprefix("average."): t.to(device, copy=True) for k, t in tensors.items() if k.startswith("average.")
+        }

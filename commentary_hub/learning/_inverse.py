@@ -23,7 +23,7 @@ class Inverse(Protocol):
         """Short description for manifests."""
 
     def solve(self, product: Product, vector: Tensors, start: Tensors | None) -> tuple[Tensors, float]:
-        """p ≈ H⁻¹ ``vector`` and the relative residual ‖v − H p‖ / ‖v‖; ``start`` is a guess at p."""
+        """P ≈ H⁻¹ ``vector`` and the relative residual ‖v − H p‖ / ‖v‖; ``start`` is a guess at p."""
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ Schedule = Callable[[int], float]  # inner step (from 0) → factor of the learn
 
 
 class InnerOptimiser(Protocol):
-    """One student update as a pure function. State tensors are a flat tuple, so that they can be stored and replayed."""
+    """One student update as a pure function; its state is a flat tuple of tensors, which can be stored and replayed."""
 
     @property
     def name(self) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import NamedTuple, Protocol
 
 import torch
@@ -13,7 +14,7 @@ from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from commentary_hub.commentaries import Batch, Commentary, Criterion, Reduction, commented_loss
-from commentary_hub.errors import NotDifferentiable, StatefulModule
+from commentary_hub.errors import NotDifferentiable
 from commentary_hub.learning._optimisers import InnerOptimiser, Tensors
 
 Augmentation = Callable[[Tensor, int], Tensor]  # (inputs [B, …], seed) → inputs; deterministic in the seed
@@ -127,7 +128,7 @@ class Training:
         if not create_graph:
             parameters = tuple(p.detach().requires_grad_() for p in parameters)
         buffers = tuple(b.clone() for b in state.buffers)
-        loss = self._inner_loss(parameters, buffers, step)
+        loss = self._inner_loss(parameters, buffers, step, differentiable=create_graph)
         gradients = self._gradients(loss, parameters, create_graph=create_graph)
         if not create_graph:
             with torch.no_grad():
@@ -163,23 +164,29 @@ class Training:
             validation_targets=_double(self.validation_targets),
         )
 
-    def _inner_loss(self, parameters: Tensors, buffers: Tensors, step: int) -> Tensor:
+    def _inner_loss(self, parameters: Tensors, buffers: Tensors, step: int, *, differentiable: bool = True) -> Tensor:
         rows, age = self.batches[step], self.first_step + step
         seed = self.seed + age
         inputs = self.inputs[rows]
         if self.augmentation is not None:
             inputs = self.augmentation(inputs, seed)
         batch = Batch(inputs, self.targets[rows], rows=rows, seed=seed)
-        for commentary in self.commentaries:
-            batch = commentary(batch, age / self.domain)
+        with torch.set_grad_enabled(differentiable):  # in plain training no graph leads to the commentaries
+            for commentary in self.commentaries:
+                batch = commentary(batch, age / self.domain)
         _set_mode(self.student, training=True)
         seed_generators(seed, inputs.device)  # dropout: the caller has forked the generators
         outputs = self._call(parameters, buffers, batch.inputs)
         return commented_loss(outputs, batch, reduction=self.reduction, criterion=self.criterion)
 
+    @cached_property
+    def _names(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """The student's parameters and buffers by name, in the order of `State`."""
+        parameters = tuple(name for name, _ in self.student.named_parameters())
+        return parameters, tuple(name for name, _ in self.student.named_buffers())
+
     def _call(self, parameters: Tensors, buffers: Tensors, inputs: Tensor) -> Tensor:
-        names = (n for n, _ in self.student.named_parameters())
-        buffer_names = (n for n, _ in self.student.named_buffers())
+        names, buffer_names = self._names
         tensors = dict(zip(names, parameters, strict=True)) | dict(zip(buffer_names, buffers, strict=True))
         outputs: Tensor = functional_call(self.student, tensors, (inputs,))
         return outputs
@@ -192,42 +199,6 @@ class Training:
             )
         found = torch.autograd.grad(loss, parameters, create_graph=create_graph, allow_unused=True)
         return tuple(torch.zeros_like(p) if g is None else g for g, p in zip(found, parameters, strict=True))
-
-
-def check_student(problem: Training) -> None:
-    """Try one step and raise `StatefulModule` or `NotDifferentiable` before the long run begins."""
-    state = problem.start().leaves()
-    known = {
-        f"{name}.{buffer}" if name else buffer
-        for name, module in problem.student.named_modules()
-        if isinstance(module, _BatchNorm)
-        for buffer, _ in module.named_buffers(recurse=False)
-    }
-    try:
-        after = problem.step(state, 0, create_graph=True)
-        outer = problem.outer_loss(after)
-    except RuntimeError as error:
-        if "in-place" in str(error) or "inplace" in str(error):
-            raise StatefulModule(
-                f"{type(problem.student).__name__} changes a tensor in place while it runs ({error}): "
-                "return new tensors instead",
-                module=type(problem.student).__name__,
-            ) from error
-        raise
-    names = [name for name, _ in problem.student.named_buffers()]
-    for name, before, now in zip(names, state.buffers, after.buffers, strict=True):
-        if name not in known and not torch.equal(before, now):
-            raise StatefulModule(
-                f"{type(problem.student).__name__} writes its buffer {name!r} ({list(before.shape)}) in place, which a "
-                "derivative through training would silently miss: only batch normalisation may keep running state",
-                tensor=name,
-                module=type(problem.student).__name__,
-            )
-    if not any(
-        g is not None for g in torch.autograd.grad(outer, problem.commentary, allow_unused=True, retain_graph=False)
-    ):
-        kinds = ", ".join(one.kind for one in problem.commentaries)
-        raise NotDifferentiable(f"no gradient reaches the commentary ({kinds}) through one training step")
 
 
 def draw_batches(size: int, batch_size: int, steps: int, *, seed: int) -> Tensor:
@@ -258,8 +229,3 @@ def _set_mode(student: nn.Module, *, training: bool) -> None:
 
 def _double(tensor: Tensor) -> Tensor:
     return tensor.double() if tensor.is_floating_point() else tensor
-
-
-def flat_norm(tensors: Sequence[Tensor]) -> Tensor:
-    """The Euclidean norm of all tensors together."""
-    return torch.stack([torch.linalg.vector_norm(t) for t in tensors]).norm()

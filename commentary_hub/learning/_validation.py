@@ -4,9 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
+from torch.nn.modules.batchnorm import _BatchNorm
+
 from commentary_hub.commentaries import Commentary, ExampleWeights, check_labels
 from commentary_hub.data import Examples, check_disjoint
-from commentary_hub.errors import InputError, NotDifferentiable, ShapeError, SplitError
+from commentary_hub.errors import (
+    CommentaryHubError,
+    InputError,
+    LabelError,
+    NotDifferentiable,
+    ShapeError,
+    SplitError,
+    StatefulModule,
+)
+from commentary_hub.learning._problem import State, Training
 from commentary_hub.learning._result import Student
 
 
@@ -52,4 +64,70 @@ def check_run(
                 f"build ExampleWeights(rows={len(train)})",
                 tensor="logits",
                 shape=tuple(one.logits.shape),
+            )
+
+
+def try_student(problem: Training, name: str) -> None:
+    """One step of a student before the long run begins, so that its mistakes show at once and by name.
+
+    Raises `StatefulModule`, `NotDifferentiable`, `LabelError`, or `InputError` for whatever else it cannot do.
+    """
+    try:
+        with torch.random.fork_rng(devices=[]):
+            _try_step(problem, name)
+    except CommentaryHubError:
+        raise
+    except IndexError as error:
+        raise LabelError(
+            f"student {name!r} has fewer outputs than there are labels (0 to {int(problem.targets.max())}): {error}",
+            student=name,
+        ) from error
+    except RuntimeError as error:
+        if "in-place" in str(error) or "inplace" in str(error):
+            raise StatefulModule(
+                f"student {name!r} changes a tensor in place while it runs ({error}): return new tensors instead",
+                student=name,
+            ) from error
+        raise InputError(
+            f"student {name!r} cannot be trained on inputs {list(problem.inputs.shape[1:])} with labels up to "
+            f"{int(problem.targets.max())}: {error}",
+            student=name,
+        ) from error
+
+
+def _try_step(problem: Training, name: str) -> None:
+    start = problem.start()
+    after = problem.step(start.leaves(), 0, create_graph=True)
+    outer = problem.outer_loss(after)
+    _check_buffers(problem, start, after, name)
+    again = problem.step(start.leaves(), 0, create_graph=False)
+    for moved, other in zip(after.parameters, again.parameters, strict=True):
+        if not torch.allclose(moved, other, rtol=1e-3, atol=1e-5, equal_nan=True):
+            raise StatefulModule(
+                f"the same step of student {name!r} has another result the second time: it keeps state outside its "
+                "buffers, or draws from a random generator of its own; draw from torch's, which the step seeds",
+                student=name,
+            )
+    found = torch.autograd.grad(outer, problem.commentary, allow_unused=True)
+    if all(g is None for g in found):
+        kinds = ", ".join(one.kind for one in problem.commentaries)
+        raise NotDifferentiable(f"no gradient reaches the commentary ({kinds}) through one step of student {name!r}")
+
+
+def _check_buffers(problem: Training, before: State, after: State, name: str) -> None:
+    """Running statistics of batch normalisation carry no derivative; any other changing buffer would lose one."""
+    known = {
+        f"{path}.{buffer}" if path else buffer
+        for path, module in problem.student.named_modules()
+        if isinstance(module, _BatchNorm)
+        for buffer, _ in module.named_buffers(recurse=False)
+    }
+    names = [path for path, _ in problem.student.named_buffers()]
+    for path, old, new in zip(names, before.buffers, after.buffers, strict=True):
+        if path not in known and not torch.equal(old, new):
+            raise StatefulModule(
+                f"student {name!r} writes its buffer {path!r} {list(old.shape)} in place, which a derivative through "
+                "training would silently miss: only batch normalisation may keep running state",
+                tensor=path,
+                student=name,
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +17,7 @@ class MLP(nn.Module):
         super().__init__()
         widths = (inputs, *hidden)
         layers: list[nn.Module] = [nn.Flatten()]
-        for width, following in zip(widths, widths[1:], strict=False):
+        for width, following in pairwise(widths):
             layers += [nn.Linear(width, following), nn.Tanh() if smooth else nn.ReLU()]
         self.layers = nn.Sequential(*layers, nn.Linear(widths[-1], classes))
 
@@ -126,7 +127,7 @@ class UNet(nn.Module):
         super().__init__()
         widths = [width * 2**level for level in range(depth + 1)]
         self.down = nn.ModuleList(_pair(i, o) for i, o in zip((channels, *widths[:-1]), widths, strict=True))
-        self.up = nn.ModuleList(_pair(below + here, here) for here, below in zip(widths[:-1], widths[1:], strict=True))
+        self.up = nn.ModuleList(_pair(below + here, here) for here, below in pairwise(widths))
         self.head = nn.Conv2d(width, outputs, 1)
 
     def forward(self, inputs: Tensor) -> Tensor:
