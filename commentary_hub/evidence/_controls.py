@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -66,14 +66,25 @@ class Trial:
                 )
 
 
-def arms_of(trial: Trial, *, share: float, competitors: bool = True, seed: int = 0) -> tuple[Arm, ...]:
-    """The commentary first, then its controls, then (unless switched off) its competitors.
+def arms_of(trial: Trial, *, share: float, competitors: bool | Sequence[str] = True, seed: int = 0) -> tuple[Arm, ...]:
+    """The commentary first, then its controls, then its competitors: all, none, or those that are named.
 
     All kinds have none, equal_data and clean_only (where there are trusted examples), shuffled and random. Weights:
     permuted over examples, and drawn with replacement; competitors are the trial's filters, trimming and label
     smoothing. Blends (and any other change of a batch): the entries of the learned tensors permuted, and drawn with
     replacement; competitor mixup. Masks: see `mask_arms`.
     """
+    arms = _all_arms(trial, share=share, competitors=bool(competitors), seed=seed)
+    if isinstance(competitors, bool):
+        return arms
+    rivals = {arm.name for arm in arms if arm.role == "competitor"}
+    unknown = sorted(set(competitors) - rivals)
+    if unknown:
+        raise EvidenceError(f"there is no competitor {', '.join(unknown)} here: there are {', '.join(sorted(rivals))}")
+    return tuple(arm for arm in arms if arm.role != "competitor" or arm.name in competitors)
+
+
+def _all_arms(trial: Trial, *, share: float, competitors: bool, seed: int) -> tuple[Arm, ...]:
     stored, train, trusted = trial.stored, trial.train, trial.trusted
     both = train if trusted is None else with_trusted(train, trusted, share)
     stage = stored.commentary.stage

@@ -60,7 +60,7 @@ class Settings:
     """How arms are compared; see `compare` for each.
 
     ``trusted_share`` is the share of the trusted examples in every arm that trains on noisy and trusted ones.
-    ``competitors`` adds the plain competitors of the kind.
+    ``competitors`` adds the plain competitors of the kind, or those that are named.
     """
 
     steps: int
@@ -73,7 +73,7 @@ class Settings:
     tuning_seeds: int = 3
     points: int = 25
     trusted_share: float = 0.2
-    competitors: bool = True
+    competitors: bool | tuple[str, ...] = True
 
     def to_json(self) -> dict[str, Any]:
         """JSON values."""
@@ -89,7 +89,9 @@ class Settings:
             if "betas" in own:
                 own["betas"] = tuple(own["betas"])
             rates = tuple(float(rate) for rate in recorded["learning_rates"])
-            return cls(**{**recorded, "optimiser": kind(**own), "learning_rates": rates})
+            rivals = recorded["competitors"]
+            fixed = {"competitors": rivals if isinstance(rivals, bool) else tuple(rivals)}
+            return cls(**{**recorded, **fixed, "optimiser": kind(**own), "learning_rates": rates})
         except (KeyError, TypeError, ValueError) as error:
             raise EvidenceError(f"the recorded settings cannot be run by this version: {error!r}") from error
 

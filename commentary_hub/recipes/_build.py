@@ -1,0 +1,144 @@
+"""From the words of a recipe to the values that the rooms take."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar
+
+import torch
+from torch.nn import Parameter
+
+from commentary_hub.commentaries import Commentary, kind_class
+from commentary_hub.data import Examples, check_disjoint, corrupt_labels, open_examples, split_examples
+from commentary_hub.errors import CommentaryHubError, RecipeError
+from commentary_hub.learning import (
+    SGD,
+    Adam,
+    AdamW,
+    ConjugateGradient,
+    Identity,
+    Implicit,
+    InnerOptimiser,
+    Method,
+    Neumann,
+    Population,
+    Student,
+    Unrolled,
+)
+from commentary_hub.networks import network
+from commentary_hub.recipes._schema import (
+    DataSection,
+    InnerSection,
+    MethodSection,
+    NetworkSection,
+    OuterSection,
+    Recipe,
+)
+
+Built = TypeVar("Built")
+
+_INNER: dict[str, Callable[..., InnerOptimiser]] = {"sgd": SGD, "adam": Adam, "adamw": AdamW}
+_OUTER: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "sgd": torch.optim.SGD,
+    "adam": torch.optim.Adam,
+    "adamw": torch.optim.AdamW,
+}
+_INVERSES = {"neumann": Neumann, "conjugate_gradient": ConjugateGradient, "identity": Identity}
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The examples of a recipe: ``mistaken`` bool [N] marks training labels that were made wrong on purpose."""
+
+    train: Examples
+    validation: Examples
+    selection: Examples | None
+    test: Examples | None
+    mistaken: torch.Tensor | None
+
+
+def open_parts(section: DataSection) -> Parts:
+    """Open the dataset and split it as the recipe says; no two parts share an example."""
+    opened = partial(
+        open_examples,
+        section.dataset,
+        config=section.config,
+        revision=section.revision,
+        inputs=section.inputs,
+        targets=section.targets,
+        size=section.size,
+    )
+    sizes = {"train": section.train, "selection": section.selection, "test": section.test}
+    if section.validation_split is None:
+        sizes["validation"] = section.validation
+    examples = opened(split=section.split, limit=section.limit)
+    parts = split_examples(examples, {name: size for name, size in sizes.items() if size}, seed=section.seed)
+    if section.validation_split is not None:
+        teaching = opened(split=section.validation_split)
+        parts |= split_examples(teaching, {"validation": section.validation}, seed=section.seed)
+        check_disjoint(**parts)
+    mistaken = None
+    if (corruption := section.corruption) is not None:
+        parts["train"], mistaken = corrupt_labels(
+            parts["train"], corruption.share, noise=corruption.noise, seed=corruption.seed
+        )
+    return Parts(parts["train"], parts["validation"], parts.get("selection"), parts.get("test"), mistaken)
+
+
+def build_commentary(recipe: Recipe, train: Examples) -> Commentary:
+    """The kind that the recipe names; a kind with a row per example gets as many rows as there are."""
+    cls = kind_class(recipe.commentary.kind)
+    parameters = dict(recipe.commentary.parameters)
+    if cls.row_tensors:
+        parameters["rows"] = len(train)
+    return _built(partial(cls, **parameters), "commentary.parameters")
+
+
+def build_student(section: NetworkSection) -> Student:
+    """A student from the networks' registry; its settings are checked by building it once."""
+    build = partial(network, section.name, **section.settings)
+    _built(build, f"students.{section.name}")
+    return Student(section.name, build)
+
+
+def build_method(section: MethodSection) -> Method:
+    """`Unrolled` or `Implicit`."""
+    settings: dict[str, Any] = dict(section.settings)
+    if section.name == "unrolled":
+        if section.inverse is not None:
+            raise RecipeError("method.inverse: only the implicit method has an inverse, leave it out for unrolled")
+        return _built(partial(Unrolled, **settings), "method.settings")
+    if section.inverse is not None:
+        inverse = _INVERSES[section.inverse.name]
+        settings["inverse"] = _built(partial(inverse, **section.inverse.settings), "method.inverse.settings")
+    return _built(partial(Implicit, **settings), "method.settings")
+
+
+def build_inner(section: InnerSection) -> InnerOptimiser:
+    """The student's optimiser."""
+    build = partial(_INNER[section.optimiser], lr=section.learning_rate, **section.settings)
+    return _built(build, "inner.settings")
+
+
+def build_outer(section: OuterSection) -> Callable[[Iterable[Parameter]], torch.optim.Optimizer]:
+    """The commentary's optimiser, waiting for its parameters."""
+    build = partial(_OUTER[section.optimiser], lr=section.learning_rate, **section.settings)
+    _built(partial(build, [Parameter(torch.zeros(1))]), "outer.settings")
+    return build
+
+
+def build_population(recipe: Recipe) -> Population:
+    """Which students teach the commentary."""
+    return _built(partial(Population, **recipe.population), "population")
+
+
+def _built(build: Callable[[], Built], place: str) -> Built:
+    """Call ``build``; what it doesn't accept is the recipe's mistake, named by its place."""
+    try:
+        return build()
+    except CommentaryHubError as error:
+        raise RecipeError(f"{place}: {error}", place=place) from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise RecipeError(f"{place}: {error}", place=place) from None

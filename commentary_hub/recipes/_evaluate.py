@@ -1,0 +1,180 @@
+"""Evaluating and verifying from a recipe: the splits come from its words, not from files that could have changed."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from commentary_hub import artefact, evidence
+from commentary_hub.artefact import StoredCommentary
+from commentary_hub.commentaries import Stage
+from commentary_hub.errors import RecipeError
+from commentary_hub.evidence import NetworkStudent, Pieces, Settings, Trial
+from commentary_hub.manifest import RECIPE_NAME, Evidence, Verification
+from commentary_hub.recipes._build import Parts, open_parts
+from commentary_hub.recipes._run import learn_recipe
+from commentary_hub.recipes._save import save
+from commentary_hub.recipes._schema import EvaluationSection, NetworkSection, Recipe
+
+
+def evaluate(
+    stored: StoredCommentary,
+    recipe: Recipe | None = None,
+    *,
+    students: Sequence[str] | None = None,
+    seeds: int | None = None,
+    learning_runs: int | None = None,
+    device: str | torch.device = "cpu",
+    progress: Any = None,
+    pieces: Pieces | None = None,
+) -> Evidence:
+    """Measure whether ``stored`` helps new students, as the ``[evaluation]`` of its recipe says.
+
+    ``recipe`` defaults to the one in the artefact. ``students`` (names from the recipe), ``seeds`` and
+    ``learning_runs`` replace what it says. Every learning run after the first learns the commentary again, on another
+    split, with other corruption and another seed, so that the intervals cover learning, split and student.
+
+    Raises `RecipeError` where the recipe has no evaluation or its splits no selection and test examples, and what
+    `commentary_hub.evidence.evaluate` raises. Cost: ``learning_runs`` − 1 learning runs and the comparisons.
+    """
+    chosen = recipe or recipe_of(stored)
+    section = _section(chosen)
+    if seeds is not None:
+        section = section.model_copy(update={"seeds": seeds})
+    runs = learning_runs or section.learning_runs
+    named = [_student(one) for one in _students(chosen, section, students)]
+    trials = [_trial(stored, open_parts(chosen.data), section, named, device)]
+    with tempfile.TemporaryDirectory(prefix="commentary-hub-") as name:
+        for number in range(1, runs):
+            again, parts = _learned_again(chosen, number, Path(name) / str(number), device)
+            trials.append(_trial(again, parts, section, named, device))
+        return evidence.evaluate(
+            trials,
+            named,
+            _settings(section),
+            data=chosen.data.model_dump(mode="json", exclude_none=True),
+            device=device,
+            progress=progress,
+            pieces=pieces,
+        )
+
+
+def verify(
+    stored: StoredCommentary,
+    recipe: Recipe | None = None,
+    *,
+    account: str,
+    device: str | torch.device = "cpu",
+    progress: Any = None,
+    pieces: Pieces | None = None,
+) -> Verification:
+    """Run the recorded evaluation of ``stored`` again, from the artefact and the dataset alone.
+
+    Raises what `commentary_hub.evidence.verify` raises. Cost: one trial of the evaluation.
+    """
+    parts = _with_tests(open_parts((recipe or recipe_of(stored)).data))
+    return evidence.verify(
+        stored,
+        train=parts.train,
+        trusted=parts.validation,
+        selection=parts.selection,
+        test=parts.test,
+        account=account,
+        device=device,
+        progress=progress,
+        pieces=pieces,
+    )
+
+
+def recipe_of(stored: StoredCommentary) -> Recipe:
+    """The recipe that lies in the artefact; raises `RecipeError` where there is none."""
+    path = stored.folder / RECIPE_NAME
+    if not path.is_file():
+        raise RecipeError(
+            f"{stored.manifest.name} carries no {RECIPE_NAME}: give the recipe that says how its data is split",
+            where=str(path),
+        )
+    return Recipe.read(path)
+
+
+def _section(recipe: Recipe) -> EvaluationSection:
+    if recipe.evaluation is None:
+        raise RecipeError("the recipe has no [evaluation]: say which students, steps, batch_size and learning_rates")
+    return recipe.evaluation
+
+
+def _students(recipe: Recipe, section: EvaluationSection, names: Sequence[str] | None) -> list[NetworkSection]:
+    if names is None:
+        return list(section.students)
+    known = {one.name: one for one in (*recipe.students, *section.students)}
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise RecipeError(f"the recipe knows no student {', '.join(unknown)}: it has {', '.join(sorted(known))}")
+    return [known[name] for name in names]
+
+
+def _student(section: NetworkSection) -> NetworkStudent:
+    return NetworkStudent(section.name, section.name, section.settings)
+
+
+def _settings(section: EvaluationSection) -> Settings:
+    target = {} if section.target_accuracy is None else {"target_accuracy": section.target_accuracy}
+    return Settings(
+        steps=section.steps,
+        batch_size=section.batch_size,
+        learning_rates=section.learning_rates,
+        seeds=section.seeds,
+        competitors=section.competitors,
+        **target,
+    )
+
+
+def _trial(
+    stored: StoredCommentary,
+    parts: Parts,
+    section: EvaluationSection,
+    students: Sequence[NetworkStudent],
+    device: str | torch.device,
+) -> Trial:
+    """The commentary on its own split; weights meet cleanlab's filter, which gets the first student's every chance."""
+    checked = _with_tests(parts)
+    trial = Trial(stored, checked.train, checked.validation, checked.selection, checked.test, mistaken=checked.mistaken)
+    rivals = section.competitors
+    wanted = rivals if isinstance(rivals, bool) else "cleanlab" in rivals
+    if stored.commentary.stage is not Stage.WEIGHT or not wanted:
+        return trial
+    filtered = evidence.cleanlab_filter(
+        students[0],
+        checked.train,
+        checked.validation,
+        checked.selection,
+        steps=section.steps,
+        batch_size=section.batch_size,
+        learning_rates=section.learning_rates,
+        device=device,
+    )
+    return replace(trial, filters={"cleanlab": filtered.keep}, scores={"cleanlab": filtered.quality})
+
+
+def _with_tests(parts: Parts) -> Any:
+    if parts.selection is None or parts.test is None:
+        raise RecipeError("data.selection and data.test: an evaluation needs both, examples that learning never met")
+    return parts
+
+
+def _learned_again(
+    recipe: Recipe, number: int, folder: Path, device: str | torch.device
+) -> tuple[StoredCommentary, Parts]:
+    """Learning run ``number``: another split, other mistakes, another seed; its folder lives for the evaluation."""
+    data = recipe.data
+    corruption = data.corruption and data.corruption.model_copy(update={"seed": data.corruption.seed + number})
+    other = data.model_copy(update={"seed": data.seed + number, "corruption": corruption})
+    parts = open_parts(other)
+    learned = learn_recipe(recipe, parts, seed=recipe.seed + number, device=device)
+    save(folder, learned, name=f"{recipe.commentary.name}-{number}")
+    return artefact.load(folder), parts

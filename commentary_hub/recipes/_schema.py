@@ -1,0 +1,158 @@
+"""What a recipe says: TOML, validated as a whole before anything runs."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from commentary_hub.data import LabelNoise
+from commentary_hub.errors import RecipeError
+
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class CommentarySection(_Section):
+    """What is learned: ``kind`` with its ``parameters`` (a table's rows are the training examples and not given)."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,94}$")]
+    kind: str
+    parameters: dict[str, Any] = {}
+    description: str = ""
+    licence: str | None = None
+
+
+class CorruptionSection(_Section):
+    """Labels made wrong on purpose, for experiments: a ``share`` of the training labels by a model of ``noise``."""
+
+    noise: LabelNoise
+    share: Annotated[float, Field(ge=0, le=1)]
+    seed: int = 0
+
+
+class DataSection(_Section):
+    """The dataset, and how many of its examples train, teach (``validation``) and stay out for ``evaluate``.
+
+    ``dataset`` is what `open_examples` opens: a Hub id, a folder of files, ``sklearn:digits``. With
+    ``validation_split`` the teaching examples come from that split instead. ``selection`` examples choose learning
+    rates in an evaluation, ``test`` examples are reported; neither is touched by learning.
+    """
+
+    dataset: str
+    split: str = "train"
+    config: str | None = None
+    revision: str | None = None
+    inputs: str | None = None
+    targets: str | None = None
+    size: tuple[int, int] | None = None
+    limit: Count | None = None
+    train: Count
+    validation: Count
+    selection: Annotated[int, Field(ge=0)] = 0
+    test: Annotated[int, Field(ge=0)] = 0
+    validation_split: str | None = None
+    seed: int = 0
+    corruption: CorruptionSection | None = None
+
+
+class NetworkSection(_Section):
+    """A student: a ``name`` from the networks' registry and its settings."""
+
+    name: str
+    settings: dict[str, Any] = {}
+
+
+class InnerSection(_Section):
+    """How a student trains while the commentary is learned."""
+
+    optimiser: Literal["sgd", "adam", "adamw"] = "sgd"
+    learning_rate: Positive
+    settings: dict[str, Any] = {}
+    steps: Count
+    batch_size: Count
+    reduction: Literal["sum", "mean", "weight_mean"] = "weight_mean"
+
+
+class OuterSection(_Section):
+    """How the commentary is updated; ``average_last`` is the share of outer steps whose mean is kept."""
+
+    optimiser: Literal["sgd", "adam", "adamw"] = "adam"
+    learning_rate: Positive
+    settings: dict[str, Any] = {}
+    steps: Count
+    batch_size: Count | None = None
+    average_last: Annotated[float, Field(ge=0, le=1)] = 0.25
+
+
+class InverseSection(_Section):
+    """How the inverse Hessian is applied."""
+
+    name: Literal["neumann", "conjugate_gradient", "identity"]
+    settings: dict[str, Any] = {}
+
+
+class MethodSection(_Section):
+    """``unrolled`` or ``implicit`` with the settings of `Unrolled` or `Implicit`."""
+
+    name: Literal["unrolled", "implicit"]
+    settings: dict[str, Any] = {}
+    inverse: InverseSection | None = None
+
+
+class EvaluationSection(_Section):
+    """How ``evaluate`` measures: new students, the same budget and the same grid for every arm.
+
+    ``learning_runs`` counts commentaries, each learned on a split of its own; ``competitors`` adds the plain rivals of
+    the kind to the controls (all, or those that are named).
+    """
+
+    students: Annotated[tuple[NetworkSection, ...], Field(min_length=1)]
+    steps: Count
+    batch_size: Count
+    learning_rates: Annotated[tuple[Positive, ...], Field(min_length=1)]
+    seeds: Count = 10
+    learning_runs: Count = 1
+    competitors: bool | tuple[str, ...] = True
+    target_accuracy: Annotated[float, Field(gt=0, le=1)] | None = None
+
+
+class Recipe(_Section):
+    """A learning run (and, where given, its evaluation) from beginning to end."""
+
+    commentary: CommentarySection
+    data: DataSection
+    students: Annotated[tuple[NetworkSection, ...], Field(min_length=1)]
+    method: MethodSection
+    inner: InnerSection
+    outer: OuterSection
+    population: dict[str, Any] = {}
+    seed: int = 0
+    evaluation: EvaluationSection | None = None
+
+    @classmethod
+    def from_toml(cls, text: str, *, where: str = "recipe.toml") -> Recipe:
+        """Read a recipe; raises `RecipeError` naming the first wrong place and what it should be."""
+        try:
+            return cls.model_validate(tomllib.loads(text))
+        except tomllib.TOMLDecodeError as error:
+            raise RecipeError(f"{where} is not TOML: {error}", where=where) from None
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            place = ".".join(str(part) for part in first["loc"]) or "recipe"
+            raise RecipeError(f"{where}: {place}: {first['msg']}", where=where, place=place) from None
+
+    @classmethod
+    def read(cls, path: str | Path) -> Recipe:
+        """Read a recipe from a file."""
+        try:
+            text = Path(path).read_text()
+        except (OSError, UnicodeDecodeError) as error:
+            raise RecipeError(f"cannot read the recipe {path}: {error}", where=str(path)) from None
+        return cls.from_toml(text, where=str(path))
