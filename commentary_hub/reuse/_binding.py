@@ -114,6 +114,11 @@ class Binding(_WithRows):
     def step_count(self, steps: int) -> None:
         self.application.step_count = steps
 
+    @property
+    def source(self) -> Any:
+        """The dataset that was bound, as it was."""
+        return self._dataset
+
     @cached_property
     def dataset(self) -> Any:
         """The dataset with positions attached: a Hugging Face dataset gains a column, others a last element.

@@ -54,6 +54,11 @@ class StreamBinding(IterableDataset[Any]):
         self._found = 0
 
     @property
+    def source(self) -> Any:
+        """The stream that was bound, as it was."""
+        return self._stream
+
+    @property
     def dataset(self) -> Any:
         """The stream with rows attached."""
         if not isinstance(self._stream, datasets.IterableDataset):

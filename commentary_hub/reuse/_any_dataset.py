@@ -1,0 +1,42 @@
+"""For integrations: whatever dataset a trainer holds, bound and carrying rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import datasets
+from torch.utils.data import IterableDataset
+
+from commentary_hub.errors import InputError
+from commentary_hub.reuse._bind import bind
+from commentary_hub.reuse._binding import Binding
+from commentary_hub.reuse._samples import ROW
+from commentary_hub.reuse._stored import Stored
+from commentary_hub.reuse._stream import StreamBinding, bind_stream
+
+Bound = Binding | StreamBinding
+
+__all__ = ["Bound", "Stored", "bind_any", "rows_attached"]
+
+
+def bind_any(commentary: Stored | Bound, dataset: Any, **options: Any) -> Bound:
+    """A binding as it is, or stored commentaries bound to ``dataset`` as a stream or a map-style dataset."""
+    if isinstance(commentary, Bound):
+        if options:
+            raise InputError(f"{', '.join(options)} cannot be changed after binding: give them to bind")
+        return commentary
+    if isinstance(dataset, (datasets.IterableDataset, IterableDataset)):
+        return bind_stream(commentary, dataset, **options)
+    return bind(commentary, dataset, **options)
+
+
+def rows_attached(binding: Bound, dataset: Any) -> Any:
+    """``dataset`` with rows in its samples: where it has them already, or where it is what was bound."""
+    if dataset is binding or ROW in (getattr(dataset, "column_names", None) or ()):
+        return dataset
+    if dataset is binding.source:
+        return binding.dataset if isinstance(binding, StreamBinding) else binding
+    raise InputError(
+        f"the training dataset is not the one that was bound and has no column {ROW!r}: make it from binding.dataset "
+        "(map, filter and shuffle keep the column), or bind the dataset itself"
+    )
