@@ -1,0 +1,142 @@
+"""``evaluate`` and ``verify``: does a commentary help, and does the proof hold when it is run again."""
+
+from __future__ import annotations
+
+import getpass
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from commentary_hub import hub
+from commentary_hub.errors import EvidenceError, MissingExtra, UsageError
+
+Reference = Annotated[str, typer.Argument(help="A folder, or owner/name[@revision] on the hub.", show_default=False)]
+RecipeFile = Annotated[
+    Path | None, typer.Option("--recipe", help="Another recipe than the one in the artefact.", show_default=False)
+]
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        "--out", "-o", help="Write the artefact with its evidence here (default: in place).", show_default=False
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command()(evaluate)
+    app.command()(verify)
+
+
+def evaluate(
+    reference: Reference,
+    students: Annotated[
+        str | None, typer.Option(help="Names from the recipe, with commas between (default: all it evaluates).")
+    ] = None,
+    seeds: Annotated[int | None, typer.Option(min=2, help="Training runs of each arm (default: the recipe's).")] = None,
+    learning_runs: Annotated[
+        int | None,
+        typer.Option(min=1, help="Commentaries learned, each on a split of its own (default: the recipe's)."),
+    ] = None,
+    recipe: RecipeFile = None,
+    out: Out = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train new students with and without a commentary, tuned alike, and attach the certificate. Can be resumed."""
+    artefact, evidence, recipes = _rooms()
+    folder = _writable(reference, out)
+    stored = artefact.load(folder)
+    pieces = evidence.PieceFolder(folder / ".evaluation")
+    with _bar(hidden=as_json) as bar:
+        found = recipes.evaluate(
+            stored,
+            None if recipe is None else recipes.Recipe.read(recipe),
+            students=None if students is None else [name.strip() for name in students.split(",")],
+            seeds=seeds,
+            learning_runs=learning_runs,
+            progress=_progress(bar, "evaluating"),
+            pieces=pieces,
+        )
+    artefact.attach(folder, evidence=found)
+    if as_json:
+        typer.echo(json.dumps({"folder": str(folder), "evidence": found.model_dump(mode="json", exclude_none=True)}))
+        return
+    from commentary_hub.cli._show import measurements_table
+
+    Console().print(measurements_table(found))
+    typer.echo(
+        f"{found.summary}\nattached to {folder}; next: commentary-hub push {folder} OWNER/{stored.manifest.name}"
+    )
+
+
+def verify(
+    reference: Reference,
+    account: Annotated[
+        str | None, typer.Option(help="Who verifies (default: the hub's account, else the user of this machine).")
+    ] = None,
+    recipe: RecipeFile = None,
+    out: Out = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run the recorded evaluation again and attach a record that says whether it agrees; exit code 1 if it does not."""
+    artefact, evidence, recipes = _rooms()
+    folder = _writable(reference, out)
+    stored = artefact.load(folder)
+    who = account or hub.account() or getpass.getuser()
+    with _bar(hidden=as_json) as bar:
+        record = recipes.verify(
+            stored,
+            None if recipe is None else recipes.Recipe.read(recipe),
+            account=who,
+            progress=_progress(bar, "verifying"),
+            pieces=evidence.PieceFolder(folder / ".verification"),
+        )
+    artefact.attach(folder, evidence=evidence.verified(stored.evidence, record))
+    said = "agrees" if record.agrees else "does not agree"
+    if as_json:
+        typer.echo(json.dumps({"folder": str(folder), "verification": record.model_dump(mode="json")}))
+    else:
+        typer.echo(f"{said}: {record.detail}\nrecorded in {folder} as {who}, {record.date}, {record.hardware}")
+    if not record.agrees:
+        raise EvidenceError(f"the evidence of {stored.manifest.name} does not hold here: {record.detail}")
+
+
+def _rooms() -> tuple[Any, Any, Any]:
+    try:
+        from commentary_hub import artefact, evidence, recipes
+    except ModuleNotFoundError as error:
+        raise MissingExtra(f"evaluating needs {error.name}: pip install 'commentary-hub[learn]'") from error
+    return artefact, evidence, recipes
+
+
+def _writable(reference: str, out: Path | None) -> Path:
+    """The artefact's folder, where evidence can be written: what comes from the hub needs a folder of its own."""
+    if Path(reference).is_dir():
+        if out is not None:
+            raise UsageError(f"{reference} is a folder, its evidence is written in place: leave out --out")
+        return Path(reference)
+    if out is None:
+        raise UsageError(f"{reference} comes from the hub: say with --out where the artefact with its evidence goes")
+    return hub.pull(reference, out)
+
+
+def _bar(*, hidden: bool) -> Progress:
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"),
+        TimeRemainingColumn(),
+    )  # fmt: skip
+    return Progress(*columns, disable=hidden)
+
+
+def _progress(bar: Progress, verb: str) -> Any:
+    task = bar.add_task(verb, total=None)
+
+    def show(done: int, total: int, what: str) -> None:
+        bar.update(task, completed=done, total=total, description=f"{verb} {what}")
+
+    return show

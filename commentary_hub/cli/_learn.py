@@ -1,0 +1,48 @@
+"""``learn``: a recipe in, an artefact out."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from commentary_hub.errors import MissingExtra
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(learn)
+
+
+def learn(
+    recipe: Annotated[Path, typer.Argument(help="The recipe, a TOML file.", show_default=False)],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The artefact's folder.")] = Path("commentary"),
+    check: Annotated[
+        bool, typer.Option("--check", help="Only measure the hypergradient's error against the exact float64 one.")
+    ] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume/--restart", help="Go on from the last checkpoint in the folder.")
+    ] = True,
+    every: Annotated[int, typer.Option(min=1, help="Outer steps between checkpoints.")] = 10,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
+) -> None:
+    """Learn a commentary as a recipe says, and save it as an artefact."""
+    try:
+        from commentary_hub import recipes
+    except ModuleNotFoundError as error:
+        raise MissingExtra(f"learning needs {error.name}: pip install 'commentary-hub[learn]'") from error
+    read = recipes.Recipe.read(recipe)
+    if check:
+        wrong = recipes.check(read)
+        said = f"relative error of the hypergradient against the exact float64 one: {wrong:.2e}"
+        typer.echo(json.dumps({"relative_error": wrong}) if as_json else said)
+        return
+    manifest = recipes.run(
+        read, out, recipe_toml=recipe.read_text(), progress=not as_json, resume=resume, checkpoint_every=every
+    )
+    if as_json:
+        typer.echo(json.dumps({"folder": str(out), "manifest": manifest.model_dump(mode="json", exclude_none=True)}))
+    else:
+        typer.echo(f"saved {manifest.name} to {out}; next: commentary-hub push {out} OWNER/{manifest.name}")

@@ -1,0 +1,77 @@
+"""The command line as a whole: our commands, those that other packages bring, and what happens when one fails."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from importlib import metadata
+
+import typer
+from rich.console import Console
+from rich.logging import RichHandler
+
+from commentary_hub.cli import _evaluate, _hub, _learn, _show
+from commentary_hub.errors import CommentaryHubError, ReferenceSyntaxError, UsageError
+
+_COMMANDS = "commentary_hub.commands"
+
+
+def build_app() -> typer.Typer:
+    """All commands; packages join through the entry point group ``commentary_hub.commands`` (a function of the app)."""
+    app = typer.Typer(
+        name="commentary-hub",
+        help="Learn, share and reuse commentaries: learned meta-information that helps to train models on a dataset.",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        rich_markup_mode="markdown",
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(_options)
+    for room in (_learn, _show, _evaluate, _hub):
+        room.register(app)
+    for entry in metadata.entry_points(group=_COMMANDS):
+        try:
+            entry.load()(app)
+        except ModuleNotFoundError as error:
+            _missing(app, entry.name, error)
+    return app
+
+
+def _options(
+    version: bool = typer.Option(False, "--version", help="Print the version and leave.", is_eager=True),
+) -> None:
+    if version:
+        typer.echo(metadata.version("commentary-hub"))
+        raise typer.Exit
+
+
+def _missing(app: typer.Typer, extra: str, error: ModuleNotFoundError) -> None:
+    """Where the server is not installed, its commands say how to get it instead of being unknown."""
+    for name in {"server": ("serve", "user", "org", "token")}.get(extra, ()):
+
+        @app.command(name, hidden=True, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+        def _unavailable(context: typer.Context) -> None:
+            raise UsageError(
+                f"'{context.info_name}' needs the {extra} part ({error.name} is missing): "
+                f"pip install 'commentary-hub[{extra}]'"
+            )
+
+
+def main() -> None:
+    """Run the command line; exit code 0 for done, 1 for failed, 2 for wrong use."""
+    logging.basicConfig(
+        level=logging.WARNING,
+        format="%(message)s",
+        handlers=[RichHandler(console=Console(stderr=True), show_time=False, show_path=False)],
+    )
+    try:
+        build_app()()
+    except CommentaryHubError as error:
+        wrong_use = isinstance(error, UsageError | ReferenceSyntaxError)
+        if "--json" in sys.argv:
+            typer.echo(json.dumps({"error": type(error).__name__, "message": error.message}))
+        typer.secho(f"error: {' '.join(error.message.split())}", fg=typer.colors.RED, err=True)
+        raise SystemExit(2 if wrong_use else 1) from None
+    except BrokenPipeError:
+        raise SystemExit(1) from None
