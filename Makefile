@@ -45,4 +45,4 @@ build: .venv/tested  ## wheel and sdist into dist/
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt ".[bench]"
 	touch $@
 clean:
-	rm -rf .venv dist rm -rf .venv dist demo/hub demo/plots demo/results.jsonrm -rf .venv dist demo/hub demo/plots demo/results.json git clean -fdXq demo
+	rm -rf .venv dist demo/hub demo/artefact demo/pulled demo/plots demo/results.json

@@ -97,7 +97,20 @@ def test_references(text):
 
 @pytest.mark.parametrize(
     "text",
-    ["", "toy", "a/b/c", "a/../b", "/a/b", "a/b@", "a/b@x y", "-a/b", "a/b--c", "a/b..c", "https://x/a/b", "a/" + "b" * 97],
+    [
+        "",
+        "toy",
+        "a/b/c",
+        "a/../b",
+        "/a/b",
+        "a/b@",
+        "a/b@x y",
+        "-a/b",
+        "a/b--c",
+        "a/b..c",
+        "https://x/a/b",
+        "a/" + "b" * 97,
+    ],
 )
 def test_what_is_no_reference(text):
     with pytest.raises(ReferenceSyntaxError, match="owner/name"):

@@ -4,7 +4,14 @@ import os
 from pathlib import Path
 
 import pytest
-from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, HfFileSystem, hf_hub_download, snapshot_download
+from huggingface_hub import (
+    CommitOperationAdd,
+    CommitOperationDelete,
+    HfApi,
+    HfFileSystem,
+    hf_hub_download,
+    snapshot_download,
+)
 from huggingface_hub.errors import (
     EntryNotFoundError,
     HfHubHTTPError,
@@ -42,7 +49,9 @@ def put(api, repo, path, data, **settings):
 
 def get(api, repo, path, tmp_path, **settings):
     return Path(
-        hf_hub_download(repo, path, repo_type=DATA, endpoint=api.endpoint, token=api.token, cache_dir=tmp_path, **settings)
+        hf_hub_download(
+            repo, path, repo_type=DATA, endpoint=api.endpoint, token=api.token, cache_dir=tmp_path, **settings
+        )
     ).read_bytes()
 
 
@@ -68,7 +77,9 @@ def test_small_text_and_large_binary_files_round_trip(api, repo, tmp_path):
     (tmp_path / "up" / "empty").write_bytes(b"")
     api.upload_folder(folder_path=tmp_path / "up", repo_id=repo, repo_type=DATA)
     assert sorted(api.list_repo_files(repo, repo_type=DATA)) == ["README.md", "empty", "plots/a b+ü.txt", "weights.bin"]
-    down = Path(snapshot_download(repo, repo_type=DATA, endpoint=api.endpoint, token=api.token, cache_dir=tmp_path / "c"))
+    down = Path(
+        snapshot_download(repo, repo_type=DATA, endpoint=api.endpoint, token=api.token, cache_dir=tmp_path / "c")
+    )
     assert (down / "weights.bin").read_bytes() == big
     assert (down / "plots" / "a b+ü.txt").read_text() == "x"
     info = api.dataset_info(repo, files_metadata=True)
@@ -238,7 +249,8 @@ def test_the_file_system(hub, api, repo):
 
 
 @pytest.mark.parametrize(
-    "path", ["../x", "/x", "a/../../x", "a\\b", "a/./b", ".git/config", "a/.GIT/x", "a\x00b", "C:/x", "a//b", "x." , "e\u0301"]
+    "path",
+    ["../x", "/x", "a/../../x", "a\\b", "a/./b", ".git/config", "a/.GIT/x", "a\x00b", "C:/x", "a//b", "x.", "e\u0301"],
 )
 def test_hostile_paths_are_refused(hub, api, repo, path):
     from huggingface_hub import get_session
@@ -265,7 +277,10 @@ def test_nobody_claims_by_hash_what_another_uploaded(hub, api, repo):
     put(api, "ada/private-source", "s.bin", secret)
     eve = HfApi(endpoint=hub.url, token=hub.token("eve"))
     eve.create_repo("eve/thief", repo_type=DATA)
-    line = {"key": "lfsFile", "value": {"path": "s.bin", "algo": "sha256", "oid": hashlib.sha256(secret).hexdigest(), "size": len(secret)}}
+    line = {
+        "key": "lfsFile",
+        "value": {"path": "s.bin", "algo": "sha256", "oid": hashlib.sha256(secret).hexdigest(), "size": len(secret)},
+    }
     body = json.dumps({"key": "header", "value": {"summary": "x"}}) + "\n" + json.dumps(line)
     reply = get_session().post(
         f"{hub.url}/api/datasets/eve/thief/commit/main", content=body, headers={"Authorization": f"Bearer {eve.token}"}

@@ -8,7 +8,22 @@ import time
 import lz4.frame
 import pytest
 
-from commentary_hub_server.rules.xet import GrantRefused, MemoryIndex, MemoryXorbs, Scope, Signer, Unknown, XetRefused, XetService, chunk_hash, file_hash, parse_shard, range_hash, verify_xorb, xorb_hash
+from commentary_hub_server.rules.xet import (
+    GrantRefused,
+    MemoryIndex,
+    MemoryXorbs,
+    Scope,
+    Signer,
+    Unknown,
+    XetRefused,
+    XetService,
+    chunk_hash,
+    file_hash,
+    parse_shard,
+    range_hash,
+    verify_xorb,
+    xorb_hash,
+)
 
 TAG = b"HFRepoMetaData\0" + bytes((85, 105, 103, 69, 106, 123, 129, 87, 131, 165, 189, 217, 92, 205, 209, 74, 169))
 END = b"\xff" * 32 + bytes(16)

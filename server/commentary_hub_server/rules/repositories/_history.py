@@ -21,8 +21,8 @@ from commentary_hub_server.rules.repositories._contents import (
 from commentary_hub_server.rules.repositories._paths import check_path, check_ref
 from commentary_hub_server.rules.repositories._records import Change, Commit, Opened, Repository
 from commentary_hub_server.rules.repositories._repositories import MAIN
-from commentary_hub_server.rules.repositories.tables import commits, holdings, refs, repositories
 from commentary_hub_server.rules.repositories._trees import Draft, File, Node, find, walk
+from commentary_hub_server.rules.repositories.tables import commits, holdings, refs, repositories
 from commentary_hub_server.store import Objects
 
 HEADS, TAGS = "refs/heads/", "refs/tags/"

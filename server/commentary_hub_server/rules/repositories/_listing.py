@@ -19,8 +19,8 @@ from commentary_hub.manifest import (
 )
 from commentary_hub_server.rules.catalogue import Catalogue, describe
 from commentary_hub_server.rules.repositories._records import Commit, Repository
-from commentary_hub_server.rules.repositories.tables import repositories, tags
 from commentary_hub_server.rules.repositories._trees import File, Folder, find, read_folder
+from commentary_hub_server.rules.repositories.tables import repositories, tags
 
 INSIDE = "commentaries"  # where a dataset's own repository keeps its commentaries
 MAX_INSIDE = 200

@@ -13,8 +13,8 @@ from sqlalchemy import Connection, Engine, Row, Select, and_, delete, func, inse
 from commentary_hub.errors import HubConflict, InputError
 from commentary_hub_server.rules.repositories._paths import check_repository_name
 from commentary_hub_server.rules.repositories._records import Filters, Listing, Repository
-from commentary_hub_server.rules.repositories.tables import commits, moved, refs, repositories, tags
 from commentary_hub_server.rules.repositories._trees import EMPTY
+from commentary_hub_server.rules.repositories.tables import commits, moved, refs, repositories, tags
 
 KINDS = ("dataset", "model")
 MAIN = "refs/heads/main"

@@ -1,8 +1,8 @@
 """Xet: content-addressed, deduplicated uploads and downloads, verified before anything becomes visible."""
 
+from ._database import DatabaseIndex, StoredXorbs, xorb_key
 from ._hashing import chunk_hash, file_hash, from_text, range_hash, to_text, xorb_hash
 from ._memory import MemoryIndex, MemoryXorbs
-from ._database import DatabaseIndex, StoredXorbs, xorb_key
 from ._service import Index, Part, Plan, Unknown, XetService, XorbBytes
 from ._shard import Segment, Shard, ShardFile, ShardXorb, parse_shard, write_shard
 from ._tokens import GrantRefused, Scope, Signer

@@ -12,8 +12,8 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from commentary_hub_server.rules.xet._hashing import to_text
 from commentary_hub_server.rules.xet._shard import Segment, ShardFile
-from commentary_hub_server.rules.xet.tables import chunks, file_xorbs, files, holders, xorbs
 from commentary_hub_server.rules.xet._xorb import Chunk, Xorb
+from commentary_hub_server.rules.xet.tables import chunks, file_xorbs, files, holders, xorbs
 from commentary_hub_server.store import Objects
 
 FOREVER = 2**62
