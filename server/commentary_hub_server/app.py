@@ -126,8 +126,8 @@ def build_app(settings: Settings, world: World | None = None) -> FastAPI:
     )  # fmt: skip
     app = FastAPI(title="Commentary Hub", version="1", description=DESCRIPTION, redoc_url=None)
     app.state.world = world
-    app.add_exception_handler(hub.Refused, lambda _request, error: hub.refusal(error))  # type: ignore[arg-type]
-    app.add_exception_handler(CommentaryHubError, lambda _request, error: hub.refusal(error))  # type: ignore[arg-type]
+    app.add_exception_handler(hub.Refused, lambda _request, error: hub.refusal(error))
+    app.add_exception_handler(CommentaryHubError, lambda _request, error: hub.refusal(error))
 
     def authorise(request: Request, kind: str, repo: str, permission: str) -> tuple[str, str]:
         owner, _, name = repo.partition("/")

@@ -14,7 +14,7 @@ _INLINE = frozenset({".md", ".json", ".toml"})
 
 
 def publish(world: World, folder: Path) -> int:
-    """Commit every artefact below ``folder`` to ``cards/<name>``; unchanged ones stay as they are. Returns the count."""
+    """Commit every artefact below ``folder`` to ``cards/<name>``, if it changed; return how many there are."""
     if world.directory.owner(OWNER) is None:
         world.directory.add_user(OWNER, full_name="Reference commentaries")
     count = 0

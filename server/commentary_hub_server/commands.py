@@ -135,10 +135,8 @@ def fsck(data_dir: DataDir = None, as_json: AsJson = False) -> None:
     from commentary_hub_server.upkeep import check
 
     report = check(open_world(_settings(data_dir)))
-    _answer(
-        report.as_json(), f"{report.files:,} files, {report.objects:,} objects checked; {len(report.problems)} problems",
-        as_json=as_json,
-    )  # fmt: skip
+    found = f"{report.files:,} files, {report.objects:,} objects checked; {len(report.problems)} problems"
+    _answer(report.as_json(), found, as_json=as_json)
     for problem in report.problems[:20]:
         typer.echo(problem, err=True)
     if report.problems:

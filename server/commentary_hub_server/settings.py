@@ -21,7 +21,9 @@ def _setting(default: Any, text: str) -> Any:
 class Settings:
     """The server's settings; each is read from ``COMMENTARY_HUB_<NAME>`` (see `variables`)."""
 
-    data_dir: Path = _setting(Path("hub-data"), "folder of the database, the objects and the secret")
+    data_dir: Path = field(
+        default=Path("hub-data"), metadata={"text": "folder of the database, the objects and the secret"}
+    )
     database_url: str = _setting("", "`postgresql://…`; empty for SQLite in the data folder")
     objects_url: str = _setting("", "`s3://bucket/prefix` (with the usual AWS_… variables); empty for the data folder")
     secret: str = _setting(
@@ -31,13 +33,13 @@ class Settings:
     accel_prefix: str = _setting("", "let nginx send files: the internal location that maps to the data folder")
     redirect_s: int = _setting(0, "let S3 send files: seconds for which a signed redirect is valid; 0 streams them")
     rate_limit: int = _setting(0, "requests a minute for each client; 0 for no limit")
-    secure_cookies: bool = _setting(False, "mark session cookies as HTTPS only: set it behind TLS")
-    log_json: bool = _setting(False, "write logs as JSON lines")
+    secure_cookies: bool = _setting(default=False, text="mark session cookies as HTTPS only: set it behind TLS")
+    log_json: bool = _setting(default=False, text="write logs as JSON lines")
     proxy_hosts: str = _setting("127.0.0.1", "addresses of front servers whose X-Forwarded-… headers are believed")
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None, **given: Any) -> Settings:
-        """The settings of the environment; ``given`` ones (not ``None``) win. Raises `UsageError` naming the variable."""
+        """The settings of the environment; ``given`` ones (not ``None``) win. `UsageError` names a bad variable."""
         environment = os.environ if environment is None else environment
         values: dict[str, Any] = {}
         for one in fields(cls):

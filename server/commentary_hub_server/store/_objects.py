@@ -141,10 +141,11 @@ class S3Objects:
 
     def __init__(self, url: str) -> None:
         import obstore  # noqa: PLC0415 - the embedded default runs without it
+        from obstore.store import S3Store  # noqa: PLC0415
 
         self._obstore = obstore
         try:
-            self._store = obstore.store.from_url(url)
+            self._store = S3Store.from_url(url)
         except Exception as error:
             raise CommentaryHubError(f"cannot open {url}: {error}; check the AWS_… variables", url=url) from error
 

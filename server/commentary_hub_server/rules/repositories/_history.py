@@ -130,8 +130,8 @@ class History:
         """Extend ``branch`` by one commit: all changes or none, durable on return.
 
         With ``parent`` the branch must stand there (`HubConflict` where it has moved). A repeated request, with the
-        same parent and the same result, gets the same commit. Raises `InputError` for paths, `HubNotFound` for a missing
-        branch or an object that this repository never uploaded.
+        same parent and the same result, gets the same commit. Raises `InputError` for paths, `HubNotFound` for a
+        missing branch or an object that this repository never uploaded.
         """
         for change in changes:
             check_path(change.path)
@@ -284,7 +284,7 @@ class History:
                 message=message,
                 author=author,
                 created_at=now,
-            )  # fmt: skip
+            )
         )
         connection.execute(
             update(refs).where(refs.c.repository_id == repository.id, refs.c.name == ref).values(commit_id=made.id)

@@ -119,7 +119,6 @@ def _tags(metadata: dict[str, object]) -> list[str]:
     found: list[str] = []
     for key, prefix in (("tags", ""), ("license", "license:"), ("library_name", "library:"), ("language", "language:")):
         value = metadata.get(key)
-        for one in value if isinstance(value, list) else [value]:
-            if isinstance(one, str) and len(one) <= 150:
-                found.append(prefix + one)
+        values = value if isinstance(value, list) else [value]
+        found += [prefix + one for one in values if isinstance(one, str) and len(one) <= 150]
     return list(dict.fromkeys(found))[:100]

@@ -17,7 +17,7 @@ def check_path(path: str) -> str:
     """A file's path inside a repository, as it is; raises `InputError` for what could mean another place anywhere.
 
     Refused: empty, absolute and relative parts, control characters and those that some system takes for separators,
-    drives or wildcards, ``.git`` in any case, names that are not in Unicode's composed form (two spellings of one name).
+    drives or wildcards, ``.git`` in any case, names not in Unicode's composed form (two spellings of one name).
 
     >>> check_path("plots/weights.png")
     'plots/weights.png'

@@ -80,7 +80,7 @@ class Repositories:
                     size_bytes=0,
                     tags="[]",
                     card="{}",
-                )  # fmt: skip
+                )
             ).inserted_primary_key
             assert key is not None
             first = first_commit_id(key[0], now)
@@ -94,7 +94,7 @@ class Repositories:
                     message="",
                     author=owner,
                     created_at=now,
-                )  # fmt: skip
+                )
             )
             connection.execute(insert(refs).values(repository_id=key[0], name=MAIN, commit_id=first))
             made = self.get(kind, full, connection)

@@ -18,7 +18,7 @@ EMPTY = hashlib.sha1(b"[]", usedforsecurity=False).hexdigest()
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A file in a tree: ``oid`` is the git blob id, ``sha256`` names its bytes, ``is_large`` says how it came (LFS, Xet)."""
+    """A file in a tree: ``oid`` is its git blob id, ``sha256`` names its bytes, ``is_large``: by LFS or Xet."""
 
     oid: str
     size_bytes: int
