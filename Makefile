@@ -43,6 +43,8 @@ build: .venv/tested  ## wheel and sdist into dist/
 	touch $@
 .venv/benched: .venv/installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt ".[bench]"
+	$(BIN)/python -m pip install --quiet --target .venv/old-pip "pip<24.1"
+	PYTHONPATH=.venv/old-pip $(BIN)/python -m pip install --quiet --no-deps betty-ml==0.1.1
 	touch $@
 clean:
 	rm -rf .venv dist demo/hub demo/artefact demo/pulled demo/plots demo/results.json

@@ -204,10 +204,9 @@ class Training:
 def draw_batches(size: int, batch_size: int, steps: int, *, seed: int) -> Tensor:
     """Indices int64 [steps, batch_size]: epoch after epoch of shuffled examples, the same for the same seed."""
     generator = torch.Generator().manual_seed(seed)
-    needed, drawn = steps * batch_size, []
-    while sum(len(part) for part in drawn) < needed:
-        drawn.append(torch.randperm(size, generator=generator))
-    return torch.cat(drawn)[:needed].reshape(steps, batch_size)
+    needed = steps * batch_size
+    epochs = [torch.randperm(size, generator=generator) for _ in range(-(-needed // size))]
+    return torch.cat(epochs)[:needed].reshape(steps, batch_size)
 
 
 def seed_generators(seed: int, device: torch.device) -> None:

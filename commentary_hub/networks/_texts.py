@@ -35,6 +35,7 @@ class CharLM(nn.Module):
     def __init__(self, vocabulary: int, *, width: int = 64, layers: int = 3, kernel: int = 5) -> None:
         super().__init__()
         self.embedding = nn.Embedding(vocabulary, width)
+        self.past = kernel - 1
         self.convolutions = nn.ModuleList(nn.Conv1d(width, width, kernel) for _ in range(layers))
         self.head = nn.Linear(width, vocabulary)
 
@@ -42,7 +43,6 @@ class CharLM(nn.Module):
         """Logits."""
         hidden = self.embedding(inputs).transpose(1, 2)
         for convolution in self.convolutions:
-            past = functional.pad(hidden, (convolution.kernel_size[0] - 1, 0))
-            hidden = hidden + functional.relu(convolution(past))
+            hidden = hidden + functional.relu(convolution(functional.pad(hidden, (self.past, 0))))
         logits: Tensor = self.head(hidden.transpose(1, 2))
         return logits

@@ -123,15 +123,14 @@ def _student(section: NetworkSection) -> NetworkStudent:
 
 
 def _settings(section: EvaluationSection) -> Settings:
-    target = {} if section.target_accuracy is None else {"target_accuracy": section.target_accuracy}
-    return Settings(
+    settings = Settings(
         steps=section.steps,
         batch_size=section.batch_size,
         learning_rates=section.learning_rates,
         seeds=section.seeds,
         competitors=section.competitors,
-        **target,
     )
+    return settings if section.target_accuracy is None else replace(settings, target_accuracy=section.target_accuracy)
 
 
 def _trial(
