@@ -4,15 +4,20 @@ from commentary_hub.commentaries._base import (
     Batch,
     Blend,
     Commentary,
-    Criterion,
     Reduction,
     Stage,
     check_labels,
     commented_loss,
     compose,
+)
+from commentary_hub.commentaries._criteria import (
+    Criterion,
+    causal_cross_entropy,
     cross_entropy,
+    token_cross_entropy,
 )
 from commentary_hub.commentaries._example_weights import ExampleWeights
+from commentary_hub.commentaries._mixture_weights import MixtureWeights
 from commentary_hub.commentaries._registry import kind_class, register
 
 __all__ = [
@@ -21,12 +26,15 @@ __all__ = [
     "Commentary",
     "Criterion",
     "ExampleWeights",
+    "MixtureWeights",
     "Reduction",
     "Stage",
+    "causal_cross_entropy",
     "check_labels",
     "commented_loss",
     "compose",
     "cross_entropy",
     "kind_class",
     "register",
+    "token_cross_entropy",
 ]

@@ -8,19 +8,18 @@ partner. Composition is therefore function composition, in the fixed order of `S
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
+from commentary_hub.commentaries._criteria import Criterion, cross_entropy
 from commentary_hub.errors import LabelError, ShapeError
 
 Reduction = Literal["sum", "mean", "weight_mean"]
-Criterion = Callable[[Tensor, Tensor], Tensor]
 
 
 class Stage(IntEnum):
@@ -113,11 +112,6 @@ class Commentary(nn.Module, ABC):
 def compose(commentaries: Iterable[Commentary]) -> tuple[Commentary, ...]:
     """The commentaries in the order in which they act in a step (stable within one `Stage`)."""
     return tuple(sorted(commentaries, key=lambda commentary: commentary.stage))
-
-
-def cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Per-example cross-entropy [B] of logits ``outputs`` [B, C] against class indices ``targets`` [B]."""
-    return functional.cross_entropy(outputs, targets, reduction="none")
 
 
 def commented_loss(

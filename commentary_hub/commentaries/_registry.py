@@ -9,9 +9,13 @@ from typing import TypeVar
 
 from commentary_hub.commentaries._base import Commentary
 from commentary_hub.commentaries._example_weights import ExampleWeights
+from commentary_hub.commentaries._mixture_weights import MixtureWeights
 from commentary_hub.errors import UnknownKind
 
-_KINDS: dict[str, type[Commentary]] = {ExampleWeights.kind: ExampleWeights}
+_KINDS: dict[str, type[Commentary]] = {
+    ExampleWeights.kind: ExampleWeights,
+    MixtureWeights.kind: MixtureWeights,
+}
 
 AnyCommentary = TypeVar("AnyCommentary", bound=Commentary)
 

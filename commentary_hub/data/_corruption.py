@@ -28,6 +28,8 @@ def corrupt_labels(examples: Examples, share: float, *, noise: LabelNoise, seed:
     """
     if not 0 <= share <= 1:
         raise InputError(f"share is {share}: give the fraction of wrong labels, from 0 to 1")
+    if examples.targets.dim() != 1:
+        raise LabelError(f"targets are {list(examples.targets.shape)}: only one label per example can be made wrong")
     classes = examples.class_count
     if classes < 2:
         raise LabelError(f"there are {classes} classes: a label can only be wrong where there are two", classes=classes)

@@ -16,6 +16,7 @@ from commentary_hub.data._keys import KEY_BYTES, TARGET_BYTES, Form, Keys, targe
 from commentary_hub.errors import InputError, LabelError, ShapeError
 from commentary_hub.manifest import DatasetIdentity
 
+_IGNORED = -100  # a token without a target, as torch's losses have it
 Rows = Sequence[int] | NDArray[Any] | Tensor
 
 
@@ -23,7 +24,8 @@ Rows = Sequence[int] | NDArray[Any] | Tensor
 class Examples:
     """Labelled examples in memory.
 
-    ``inputs`` [N, ...] is what the student sees: float32, but int64 token ids [N, L] for text; ``targets`` [N] int64.
+    ``inputs`` [N, ...] is what the student sees: float32, but int64 token ids [N, L] for text; ``targets`` [N] int64
+    class indices, or [N, L] int64 where every token has a target (-100: none).
     ``keys`` uint8 [N, 16] are the content keys of the examples as the dataset holds them, *before* scaling or
     resizing, ``target_digests`` uint8 [N, 8] those of the targets. ``classes`` names the classes, where they have
     names; ``form`` is the keys' canonical form and ``salted`` says whether a salt went into them.
@@ -45,7 +47,7 @@ class Examples:
     def __post_init__(self) -> None:
         rows = len(self.inputs)
         wanted = {
-            "targets": (tuple(self.targets.shape), (rows,)),
+            "targets": (tuple(self.targets.shape), (rows, *self.targets.shape[1:2])),
             "keys": (self.keys.shape, (rows, KEY_BYTES)),
             "target_digests": (self.target_digests.shape, (rows, TARGET_BYTES)),
         }
@@ -152,7 +154,8 @@ def fingerprint(keys: Keys) -> str:
 def _check_targets(targets: Tensor, classes: Sequence[str] | None) -> None:
     if targets.dtype != torch.int64:
         raise LabelError(f"targets are {targets.dtype}, expected int64 class indices: map the labels first")
-    low, high = (int(targets.min()), int(targets.max())) if len(targets) else (0, 0)
+    known_targets = targets if targets.dim() == 1 else targets[targets != _IGNORED]
+    low, high = (int(known_targets.min()), int(known_targets.max())) if known_targets.numel() else (0, 0)
     if low < 0 or (classes is not None and high >= len(classes)):
         known = "" if classes is None else f", but there are {len(classes)} classes (0 to {len(classes) - 1})"
         raise LabelError(f"labels run from {low} to {high}{known}: map or drop the others first", low=low, high=high)

@@ -16,10 +16,10 @@ from commentary_hub.errors import SplitError
 def split_examples(examples: Examples, sizes: Mapping[str, int], *, seed: int) -> dict[str, Examples]:
     """Disjoint, stratified, shuffled parts of ``examples``: name → part with ``sizes[name]`` examples.
 
-    Each part holds the classes in the proportions of the whole, as exactly as whole numbers allow; what is left over
-    belongs to no part. Of examples with equal content only the first takes part, so that no example can sit in two
-    parts. The same seed gives the same parts on every machine. Raises `SplitError` when a part would be empty, the
-    parts ask for more than there is, or a class runs out.
+    Each part holds the classes in the proportions of the whole, as exactly as whole numbers allow (examples with a
+    target for each token are taken as one class); what is left over belongs to no part. Of examples with equal content
+    only the first takes part, so that no example can sit in two parts. The same seed gives the same parts on every
+    machine. Raises `SplitError` when a part would be empty, the parts ask for more than there is, or a class runs out.
 
     >>> import torch
     >>> keys = np.arange(160, dtype=np.uint8).reshape(10, 16)
@@ -41,7 +41,8 @@ def split_examples(examples: Examples, sizes: Mapping[str, int], *, seed: int) -
             available=len(first),
         )
     rng = np.random.default_rng(seed)
-    targets = examples.targets.numpy()[first]
+    labels = examples.targets if examples.targets.dim() == 1 else torch.zeros(len(examples), dtype=torch.int64)
+    targets = labels.numpy()[first]
     pools = {int(label): rng.permutation(first[targets == label]) for label in np.unique(targets)}
     shares = np.array([len(pool) for pool in pools.values()], dtype=np.float64) / len(first)
     taken = np.zeros(len(pools), dtype=np.int64)

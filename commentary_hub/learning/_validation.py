@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from commentary_hub.commentaries import Commentary, ExampleWeights, check_labels
+from commentary_hub.commentaries import Commentary, ExampleWeights, MixtureWeights, check_labels
 from commentary_hub.data import Examples, check_disjoint
 from commentary_hub.errors import (
     CommentaryHubError,
@@ -64,6 +64,13 @@ def check_run(
                 f"build ExampleWeights(rows={len(train)})",
                 tensor="logits",
                 shape=tuple(one.logits.shape),
+            )
+        if isinstance(one, MixtureWeights) and (one.row_sources is None or len(one.row_sources) != len(train)):
+            known = 0 if one.row_sources is None else len(one.row_sources)
+            raise ShapeError(
+                f"the mixture knows the sources of {known} rows, there are {len(train)} training examples: "
+                "build MixtureWeights(…, row_sources=) with a number for each",
+                tensor="row_sources",
             )
 
 

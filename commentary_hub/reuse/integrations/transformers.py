@@ -11,7 +11,6 @@ from __future__ import annotations
 from typing import Any, TypeVar
 
 from torch import Tensor
-from torch.nn import functional
 
 from commentary_hub.errors import InputError, MissingExtra
 from commentary_hub.reuse._any_dataset import Bound, Stored, bind_any, rows_attached
@@ -24,7 +23,7 @@ except ImportError as error:
 
 AnyTrainer = TypeVar("AnyTrainer", bound=Trainer)
 
-__all__ = ["causal_cross_entropy", "commented", "token_cross_entropy"]
+__all__ = ["commented"]
 
 
 def commented(trainer_class: type[AnyTrainer], commentary: Stored | Bound, **options: Any) -> type[AnyTrainer]:
@@ -36,10 +35,10 @@ def commented(trainer_class: type[AnyTrainer], commentary: Stored | Bound, **opt
     ``commentary_row`` stays with its example.
 
     In training the loss is the binding's: logits against ``labels`` with the binding's criterion
-    (`token_cross_entropy` and `causal_cross_entropy` serve models with one label for each token). Columns that the
-    model does not know are removed as ever. Progress i/T follows ``state.global_step``, so it counts optimiser steps
-    under gradient accumulation and is right after resuming; each micro-batch is normalised by itself. Masks and blends
-    change the model's main input, which must be numbers (``pixel_values``), not token ids.
+    (`commentary_hub.commentaries.token_cross_entropy` and `causal_cross_entropy` serve models with one label for each
+    token). Columns that the model does not know are removed as ever. Progress i/T follows ``state.global_step``, so it
+    counts optimiser steps under gradient accumulation and is right after resuming; each micro-batch is normalised by
+    itself. Masks and blends change the model's main input, which must be numbers (``pixel_values``), not token ids.
 
     Raises what `bind` raises when the trainer is built, and `InputError` for a dataset without rows,
     ``compute_loss_func`` or label smoothing, which the commentary's loss would silently replace.
@@ -102,19 +101,3 @@ class _Forward:
         outputs = self.outputs
         logits: Tensor = outputs["logits"] if isinstance(outputs, dict) else outputs
         return logits[0] if isinstance(logits, tuple) else logits
-
-
-def token_cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Per-example loss [B]: the mean cross-entropy of ``outputs`` [B, L, C] over tokens whose label is not -100.
-
-    >>> import torch
-    >>> token_cross_entropy(torch.zeros(1, 2, 4), torch.tensor([[1, -100]])).round(decimals=4).tolist()
-    [1.3863]
-    """
-    losses = functional.cross_entropy(outputs.transpose(1, 2), targets, reduction="none", ignore_index=-100)
-    return losses.sum(dim=1) / (targets != -100).sum(dim=1).clamp_min(1)
-
-
-def causal_cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
-    """`token_cross_entropy` where each position predicts the next token, as causal language models are trained."""
-    return token_cross_entropy(outputs[:, :-1], targets[:, 1:])
