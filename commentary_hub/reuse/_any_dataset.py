@@ -32,7 +32,7 @@ def bind_any(commentary: Stored | Bound, dataset: Any, **options: Any) -> Bound:
 
 def rows_attached(binding: Bound, dataset: Any) -> Any:
     """``dataset`` with rows in its samples: where it has them already, or where it is what was bound."""
-    if dataset is binding or ROW in (getattr(dataset, "column_names", None) or ()):
+    if dataset is binding or ROW in _columns(dataset):
         return dataset
     if dataset is binding.source:
         return binding.dataset if isinstance(binding, StreamBinding) else binding
@@ -40,3 +40,11 @@ def rows_attached(binding: Bound, dataset: Any) -> Any:
         f"the training dataset is not the one that was bound and has no column {ROW!r}: make it from binding.dataset "
         "(map, filter and shuffle keep the column), or bind the dataset itself"
     )
+
+
+def _columns(dataset: Any) -> Any:
+    """The names of a dataset's columns; a mapped stream does not know them and is asked for its first sample."""
+    names = getattr(dataset, "column_names", None)
+    if names is None and isinstance(dataset, datasets.IterableDataset):
+        names = next(iter(dataset.take(1)), None)
+    return names or ()

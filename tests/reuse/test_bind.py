@@ -7,38 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from datasets import ClassLabel, Dataset, Features, List, Value
 from torch.utils.data import ConcatDataset, DataLoader, Subset, TensorDataset
 
-from commentary_hub.artefact import Rows, load, save
-from commentary_hub.commentaries import ExampleWeights, cross_entropy
+from commentary_hub.artefact import Rows
+from commentary_hub.commentaries import cross_entropy
 from commentary_hub.data import content_keys, open_examples, target_digests
 from commentary_hub.errors import BindingError, ClassesDiffer, ConflictingRows, TooFewRows, WrongDataset
-from commentary_hub.manifest import DatasetBinding, Iterations, KeyScheme
+from commentary_hub.manifest import Iterations
 from commentary_hub.reuse import bind, match_rows
-
-N = 200
-X = torch.randn(N, 5, generator=torch.Generator().manual_seed(0))
-Y = torch.arange(N) % 4
-LOGITS = torch.linspace(-3, 3, N)
-WEIGHTS = torch.sigmoid(LOGITS)
-
-
-def stored(folder, keys=None, digests=None, *, logits=LOGITS, form="numeric", classes=None, salt=None, **options):
-    keys = content_keys(X, salt=salt) if keys is None else keys
-    digests = target_digests(Y) if digests is None else digests
-    table = ExampleWeights(rows=len(keys), stages=options.pop("stages", 1))
-    with torch.no_grad():
-        table.logits.copy_(logits.reshape(len(keys), -1))
-    scheme = KeyScheme(form=form, salted=salt is not None)
-    binding = DatasetBinding(identity={"id": "some/rows"}, rows=len(keys), key=scheme, classes=classes)
-    save(folder, table, name="rows", dataset=binding, loss_reduction="mean", rows=Rows(keys, digests), **options)
-    return load(folder)
-
-
-def table_dataset(x=X, y=Y, names="abcd"):
-    features = Features({"x": List(Value("float32")), "label": ClassLabel(names=list(names))})
-    return Dataset.from_dict({"x": x.tolist(), "label": y.tolist()}, features=features)
+from tests.reuse.bound import LOGITS, WEIGHTS, N, X, Y, stored, table_dataset
 
 
 def test_weights_follow_their_examples_through_every_container(tmp_path):

@@ -14,7 +14,7 @@ Where a module's own ``training_step`` does more than a loss, the line goes in t
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
@@ -29,15 +29,23 @@ except ImportError as error:
     raise MissingExtra('lightning is not installed: pip install "commentary-hub[integrations]"') from error
 
 AnyModule = TypeVar("AnyModule", bound=LightningModule)
-AnyData = TypeVar("AnyData", DataLoader[Any], LightningDataModule)
+AnyData = TypeVar("AnyData", bound=LightningDataModule)
 Unpack = Callable[[Any], tuple[Tensor, Tensor]]
 
 __all__ = ["commented"]
 
 
+@overload
 def commented(
-    module: AnyModule, data: AnyData, commentary: Stored | Bound, *, unpack: Unpack | None = None, **options: Any
-) -> tuple[AnyModule, AnyData]:
+    module: AnyModule, data: DataLoader[Any], commentary: Stored | Bound, *, unpack: Unpack | None = ..., **options: Any
+) -> tuple[AnyModule, DataLoader[Any]]: ...
+@overload
+def commented(
+    module: AnyModule, data: AnyData, commentary: Stored | Bound, *, unpack: Unpack | None = ..., **options: Any
+) -> tuple[AnyModule, AnyData]: ...
+def commented(
+    module: LightningModule, data: Any, commentary: Stored | Bound, *, unpack: Unpack | None = None, **options: Any
+) -> tuple[LightningModule, Any]:
     """The module and its training data, changed in place so that ``trainer.fit`` trains under a commentary.
 
     ``data`` is a ``DataLoader`` or a ``LightningDataModule``; stored commentaries are bound to the loader's dataset
@@ -57,9 +65,12 @@ def commented(
         )
     bound: list[Bound] = []
 
-    def with_rows(loader: DataLoader[Any]) -> DataLoader[Any]:
-        if not bound:
-            bound.append(bind_any(commentary, loader.dataset, **options))
+    def with_rows(loader: Any) -> DataLoader[Any]:
+        if not isinstance(loader, DataLoader):
+            raise InputError(f"training data is a {type(loader).__name__}: give one DataLoader for one commentary")
+        fresh = not bound or (not isinstance(commentary, Bound) and loader.dataset is not bound[0].source)
+        if fresh:  # a data module may make its dataset anew with each loader
+            bound[:] = [bind_any(commentary, loader.dataset, **options)]
         return _reloaded(loader, rows_attached(bound[0], loader.dataset))
 
     def training_step(batch: Any, batch_idx: int) -> Tensor:  # noqa: ARG001  (Lightning's signature)
@@ -71,13 +82,14 @@ def commented(
         module.log("train_loss", loss.detach(), prog_bar=True)
         return loss
 
+    changed: Any = module
     if isinstance(data, DataLoader):
         loader = with_rows(data)
-        module.training_step = training_step
+        changed.training_step = training_step
         return module, loader
     own_loader = data.train_dataloader
     data.train_dataloader = lambda: with_rows(own_loader())
-    module.training_step = training_step
+    changed.training_step = training_step
     return module, data
 
 

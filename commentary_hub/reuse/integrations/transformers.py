@@ -45,6 +45,9 @@ def commented(trainer_class: type[AnyTrainer], commentary: Stored | Bound, **opt
     """
 
     class Commented(trainer_class):  # type: ignore[misc, valid-type]  # a subclass of whatever the caller has
+        train_dataset: Any
+        data_collator: Any
+
         def __init__(self, *args: Any, **settings: Any) -> None:
             super().__init__(*args, **settings)
             if self.compute_loss_func is not None or self.label_smoother is not None:
@@ -98,6 +101,6 @@ class _Forward:
 
     def __call__(self, inputs: Tensor) -> Tensor:
         self.outputs = self._model(**{**self._rest, self._main: inputs})
-        outputs = self.outputs
-        logits: Tensor = outputs["logits"] if isinstance(outputs, dict) else outputs
-        return logits[0] if isinstance(logits, tuple) else logits
+        logits = self.outputs["logits"] if isinstance(self.outputs, dict) else self.outputs
+        first: Tensor = logits[0] if isinstance(logits, tuple) else logits
+        return first
