@@ -1,5 +1,6 @@
 """What is learned: one kind of commentary per file, each an ``nn.Module`` that changes a training step."""
 
+from commentary_hub.commentaries._attention_mask import AttentionMask
 from commentary_hub.commentaries._base import (
     Batch,
     Blend,
@@ -17,18 +18,23 @@ from commentary_hub.commentaries._criteria import (
     token_cross_entropy,
 )
 from commentary_hub.commentaries._example_weights import ExampleWeights
+from commentary_hub.commentaries._label_blend import LabelBlend
 from commentary_hub.commentaries._mixture_weights import MixtureWeights
 from commentary_hub.commentaries._registry import kind_class, register
+from commentary_hub.commentaries._weight_network import WeightNetwork
 
 __all__ = [
+    "AttentionMask",
     "Batch",
     "Blend",
     "Commentary",
     "Criterion",
     "ExampleWeights",
+    "LabelBlend",
     "MixtureWeights",
     "Reduction",
     "Stage",
+    "WeightNetwork",
     "causal_cross_entropy",
     "check_labels",
     "commented_loss",

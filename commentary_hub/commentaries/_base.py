@@ -108,6 +108,11 @@ class Commentary(nn.Module, ABC):
         """Bounds of what this commentary puts out (weights, ratios, mask values), where there are any."""
         return None
 
+    @property
+    def classes(self) -> int | None:
+        """How many classes this commentary knows, where it looks at labels: those of the dataset, or it is refused."""
+        return None
+
 
 def compose(commentaries: Iterable[Commentary]) -> tuple[Commentary, ...]:
     """The commentaries in the order in which they act in a step (stable within one `Stage`)."""

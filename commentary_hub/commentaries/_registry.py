@@ -7,14 +7,20 @@ from __future__ import annotations
 
 from typing import TypeVar
 
+from commentary_hub.commentaries._attention_mask import AttentionMask
 from commentary_hub.commentaries._base import Commentary
 from commentary_hub.commentaries._example_weights import ExampleWeights
+from commentary_hub.commentaries._label_blend import LabelBlend
 from commentary_hub.commentaries._mixture_weights import MixtureWeights
+from commentary_hub.commentaries._weight_network import WeightNetwork
 from commentary_hub.errors import UnknownKind
 
 _KINDS: dict[str, type[Commentary]] = {
+    AttentionMask.kind: AttentionMask,
     ExampleWeights.kind: ExampleWeights,
+    LabelBlend.kind: LabelBlend,
     MixtureWeights.kind: MixtureWeights,
+    WeightNetwork.kind: WeightNetwork,
 }
 
 AnyCommentary = TypeVar("AnyCommentary", bound=Commentary)

@@ -56,22 +56,33 @@ def check_run(
         check_labels(train.targets, len(train.classes), name="train.targets")
         check_labels(validation.targets, len(train.classes), name="validation.targets")
     for one in commentaries:
-        if not any(p.requires_grad for p in one.parameters()):
-            raise NotDifferentiable(f"commentary {one.kind!r} has no parameter that requires a gradient")
-        if isinstance(one, ExampleWeights) and one.logits.shape[0] != len(train):
-            raise ShapeError(
-                f"the table has {one.logits.shape[0]} rows for {len(train)} training examples: "
-                f"build ExampleWeights(rows={len(train)})",
-                tensor="logits",
-                shape=tuple(one.logits.shape),
-            )
-        if isinstance(one, MixtureWeights) and (one.row_sources is None or len(one.row_sources) != len(train)):
-            known = 0 if one.row_sources is None else len(one.row_sources)
-            raise ShapeError(
-                f"the mixture knows the sources of {known} rows, there are {len(train)} training examples: "
-                "build MixtureWeights(…, row_sources=) with a number for each",
-                tensor="row_sources",
-            )
+        _check_commentary(one, train)
+
+
+def _check_commentary(one: Commentary, train: Examples) -> None:
+    """Raise where a commentary cannot be learned on these examples."""
+    if not any(p.requires_grad for p in one.parameters()):
+        raise NotDifferentiable(f"commentary {one.kind!r} has no parameter that requires a gradient")
+    if one.classes is not None and train.classes is not None and one.classes != len(train.classes):
+        raise LabelError(
+            f"commentary {one.kind!r} is built for {one.classes} classes, the training set has "
+            f"{len(train.classes)}: give it classes={len(train.classes)}",
+            classes=one.classes,
+        )
+    if isinstance(one, ExampleWeights) and one.logits.shape[0] != len(train):
+        raise ShapeError(
+            f"the table has {one.logits.shape[0]} rows for {len(train)} training examples: "
+            f"build ExampleWeights(rows={len(train)})",
+            tensor="logits",
+            shape=tuple(one.logits.shape),
+        )
+    if isinstance(one, MixtureWeights) and (one.row_sources is None or len(one.row_sources) != len(train)):
+        known = 0 if one.row_sources is None else len(one.row_sources)
+        raise ShapeError(
+            f"the mixture knows the sources of {known} rows, there are {len(train)} training examples: "
+            "build MixtureWeights(…, row_sources=) with a number for each",
+            tensor="row_sources",
+        )
 
 
 def try_student(problem: Training, name: str) -> None:

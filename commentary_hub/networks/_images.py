@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+
+def _at_most(limit: int, name: str, value: int) -> None:
+    """Settings may come from a stranger's artefact: what is built must stay within reason."""
+    if value > limit:
+        raise ValueError(f"{value:,} {name} are more than {limit}")
 
 
 class MLP(nn.Module):
@@ -15,6 +22,7 @@ class MLP(nn.Module):
 
     def __init__(self, inputs: int, hidden: Sequence[int], classes: int, *, smooth: bool = False) -> None:
         super().__init__()
+        _at_most(64, "hidden layers", len(hidden))
         widths = (inputs, *hidden)
         layers: list[nn.Module] = [nn.Flatten()]
         for width, following in pairwise(widths):
@@ -100,6 +108,7 @@ class ResNet(nn.Module):
 
     def __init__(self, channels: int, classes: int, *, depths: Sequence[int] = (2, 2, 2, 2), width: int = 64) -> None:
         super().__init__()
+        _at_most(512, "blocks", sum(depths))
         layers: list[nn.Module] = [
             nn.Conv2d(channels, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()
         ]  # fmt: skip
@@ -120,14 +129,26 @@ class ResNet(nn.Module):
 class UNet(nn.Module):
     """A U-Net: [B, channels, H, W] → one map [B, outputs, H, W] of the same size, for any H and W.
 
-    ``depth`` halvings, ``width`` filters at full resolution, batch norm; the paper's mask network has depth 2, width 8.
+    ``depth`` halvings (at most 8), ``width`` filters at full resolution; the paper's mask network has depth 2, width 8.
+    ``norm="batch"`` normalises over the batch, ``"group"`` within each picture, so that its map is its own alone.
     """
 
-    def __init__(self, channels: int, outputs: int = 1, *, depth: int = 2, width: int = 8) -> None:
+    def __init__(
+        self,
+        channels: int,
+        outputs: int = 1,
+        *,
+        depth: int = 2,
+        width: int = 8,
+        norm: Literal["batch", "group"] = "batch",
+    ) -> None:
         super().__init__()
+        if not 0 <= depth <= 8 or norm not in {"batch", "group"}:
+            raise ValueError(f"depth is {depth} and norm {norm!r}: give 0 to 8 halvings, and 'batch' or 'group'")
         widths = [width * 2**level for level in range(depth + 1)]
-        self.down = nn.ModuleList(_pair(i, o) for i, o in zip((channels, *widths[:-1]), widths, strict=True))
-        self.up = nn.ModuleList(_pair(below + here, here) for here, below in pairwise(widths))
+        ways = zip((channels, *widths[:-1]), widths, strict=True)
+        self.down = nn.ModuleList(_pair(i, o, norm) for i, o in ways)
+        self.up = nn.ModuleList(_pair(below + here, here, norm) for here, below in pairwise(widths))
         self.head = nn.Conv2d(width, outputs, 1)
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -146,8 +167,39 @@ class UNet(nn.Module):
         return maps
 
 
-def _pair(inputs: int, outputs: int) -> nn.Module:
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, 3, padding=1), nn.BatchNorm2d(outputs), nn.ReLU(),
-        nn.Conv2d(outputs, outputs, 3, padding=1), nn.BatchNorm2d(outputs), nn.ReLU(),
-    )  # fmt: skip
+def _pair(inputs: int, outputs: int, norm: str) -> nn.Module:
+    layers: list[nn.Module] = []
+    for width in (inputs, outputs):
+        normalised = nn.BatchNorm2d(outputs) if norm == "batch" else nn.GroupNorm(1, outputs)
+        layers += [nn.Conv2d(width, outputs, 3, padding=1), normalised, nn.ReLU()]
+    return nn.Sequential(*layers)
+
+
+class ConvMap(nn.Module):
+    """Plain convolutions to a map: [B, channels, H, W] → [B, outputs, ⌈H/pool⌉, ⌈W/pool⌉], for any H and W.
+
+    The picture is averaged over ``pool`` × ``pool`` cells; ``layers`` (at most 16) convolutions of ``width`` filters
+    and one to the map. No normalisation: the map of a picture depends on nothing but the picture.
+    """
+
+    def __init__(
+        self, channels: int, outputs: int = 1, *, width: int = 16, layers: int = 2, kernel: int = 5, pool: int = 2,
+        smooth: bool = False,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        if not 0 <= layers <= 16 or kernel % 2 == 0:
+            raise ValueError(f"layers is {layers} and kernel {kernel}: give 0 to 16 layers and an odd kernel")
+        self.pool = pool
+        parts: list[nn.Module] = []
+        for inputs in (channels, *[width] * layers)[:layers]:
+            parts += [nn.Conv2d(inputs, width, kernel, padding=kernel // 2), nn.Tanh() if smooth else nn.ReLU()]
+        self.layers = nn.Sequential(
+            *parts, nn.Conv2d(width if layers else channels, outputs, kernel, padding=kernel // 2)
+        )
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """The map."""
+        maps: Tensor = self.layers(
+            functional.avg_pool2d(inputs, self.pool, ceil_mode=True) if self.pool > 1 else inputs
+        )
+        return maps

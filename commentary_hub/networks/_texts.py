@@ -34,6 +34,8 @@ class CharLM(nn.Module):
 
     def __init__(self, vocabulary: int, *, width: int = 64, layers: int = 3, kernel: int = 5) -> None:
         super().__init__()
+        if not 0 <= layers <= 256:
+            raise ValueError(f"layers is {layers}: give 0 to 256")
         self.embedding = nn.Embedding(vocabulary, width)
         self.past = kernel - 1
         self.convolutions = nn.ModuleList(nn.Conv1d(width, width, kernel) for _ in range(layers))
