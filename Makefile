@@ -1,7 +1,7 @@
 # The developer's door: thin verbs over ordinary tools.
 PYTHON ?= python3
 BIN := .venv/bin
-export OMP_NUM_THREADS ?= 2
+export OMP_NUM_THREADS ?= 1
 
 .PHONY: install demo test check format serve bench paper test-compat build clean
 
