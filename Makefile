@@ -27,8 +27,8 @@ serve: .venv/installed  ## the hub, on the data that the demo left
 bench: .venv/benched  ## every benchmark, one after the other
 	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script; done
 PROFILE ?= cpu
-paper: .venv/installed  ## the paper's experiments: make paper PROFILE=cpu|full
-	$(BIN)/python benchmarks/paper/run.py --profile $(PROFILE)
+paper: .venv/installed  ## the paper's experiments, resumable: make paper PROFILE=cpu|full [DATA=folder of copies]
+	$(BIN)/python benchmarks/paper/run.py --profile $(PROFILE) $(if $(DATA),--data $(DATA))
 build: .venv/tested  ## wheel and sdist into dist/
 	$(BIN)/python -m build
 

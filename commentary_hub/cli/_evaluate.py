@@ -48,10 +48,9 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Train new students with and without a commentary, tuned alike, and attach the certificate. Can be resumed."""
-    artefact, evidence, recipes = _rooms()
+    artefact, _, recipes = _rooms()
     folder = _writable(reference, out)
     stored = artefact.load(folder)
-    pieces = evidence.PieceFolder(folder / ".evaluation")
     with _bar(hidden=as_json) as bar:
         found = recipes.evaluate(
             stored,
@@ -60,7 +59,7 @@ def evaluate(
             seeds=seeds,
             learning_runs=learning_runs,
             progress=_progress(bar, "evaluating"),
-            pieces=pieces,
+            keep=folder / ".evaluation",
         )
     artefact.attach(folder, evidence=found)
     if as_json:
@@ -94,7 +93,7 @@ def verify(
             None if recipe is None else recipes.Recipe.read(recipe),
             account=who,
             progress=_progress(bar, "verifying"),
-            pieces=evidence.PieceFolder(folder / ".verification"),
+            keep=folder / ".verification",
         )
     artefact.attach(folder, evidence=evidence.verified(stored.evidence, record))
     said = "agrees" if record.agrees else "does not agree"

@@ -19,13 +19,14 @@ from commentary_hub.data._keys import (
     target_digest,
     target_digests,
 )
-from commentary_hub.data._open import class_indices, open_examples
+from commentary_hub.data._open import LOCAL_COPIES, class_indices, open_examples
 from commentary_hub.data._raw import RawExamples, raw_examples
 from commentary_hub.data._splits import check_disjoint, shared_keys, split_examples
 from commentary_hub.data._stream import StreamReader, numbered
 from commentary_hub.data._text import tokenise
 
 __all__ = [
+    "LOCAL_COPIES",
     "Examples",
     "Form",
     "Keys",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from commentary_hub.errors import InputError, LabelError, ShapeError
 from commentary_hub.manifest import DatasetIdentity
 
 DIGITS = "sklearn:digits"
+LOCAL_COPIES = "COMMENTARY_HUB_DATASETS"
+"""The environment variable with folders of local copies, see `open_examples`."""
 _DIGITS_MAXIMUM = 16.0
 _FILE_FORMATS = {".parquet": "parquet", ".csv": "csv", ".json": "json", ".jsonl": "json", ".arrow": "arrow"}
 
@@ -48,7 +51,10 @@ def open_examples(
 
     - ``"sklearn:digits"``: 1,797 handwritten digits, embedded; keyed as scikit-learn's rows ``data[i]`` (float64 [64]),
       seen as [1, 8, 8] / 16; it has no splits, so ``split`` is ignored;
-    - a Hub id such as ``"ylecun/mnist"``, with ``config``, ``revision``, ``split``;
+    - a Hub id such as ``"ylecun/mnist"``, with ``config``, ``revision``, ``split``: looked for in the folders that the
+      environment variable ``COMMENTARY_HUB_DATASETS`` names (separated as in PATH), which hold copies in the Hub's
+      layout, ``<owner>/<name>/…parquet``, and then on the Hub. A copy has no revisions: one that is asked for by
+      ``revision`` comes from the Hub;
     - a path to a parquet, CSV, JSON or arrow file, or to a folder that ``datasets.load_dataset`` reads (parquet in the
       Hub's layout, pictures in a folder per class);
     - a Hugging Face ``Dataset``, a torchvision dataset, or any map-style dataset of (example, target): transforms are
@@ -123,6 +129,9 @@ def _load(dataset: str | Path, *, split: str, config: str | None, revision: str 
             return datasets.load_dataset(kind, data_files=str(path), split="train")
         if (path / "state.json").is_file():
             return datasets.load_from_disk(str(path))
+        copy = None if revision is not None or path.exists() else _local_copy(str(dataset), config)
+        if copy is not None:
+            return datasets.load_dataset(str(copy), split=split)
         return datasets.load_dataset(str(dataset), config, split=split, revision=revision)
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
         if isinstance(error, InputError):
@@ -133,6 +142,19 @@ def _load(dataset: str | Path, *, split: str, config: str | None, revision: str 
             f"and a split that it has (asked for: {split!r})",
             dataset=str(dataset),
         ) from error
+
+
+def _local_copy(name: str, config: str | None) -> Path | None:
+    """The folder with this configuration of the dataset ``owner/name`` in the first folder of copies that has it."""
+    parts = name.split("/")
+    if len(parts) != 2 or any(part in {"", ".", ".."} for part in parts):
+        return None
+    for root in filter(None, os.environ.get(LOCAL_COPIES, "").split(os.pathsep)):
+        copy = Path(root) / name
+        if copy.is_dir():
+            own = copy / (config or "")
+            return own if own.is_dir() else copy
+    return None
 
 
 def _in_memory(

@@ -16,13 +16,13 @@ from commentary_hub.evidence._arms import (
     weighted_arm,
     with_trusted,
 )
-from commentary_hub.evidence._certificate import auroc
-from commentary_hub.evidence._compare import compare
+from commentary_hub.evidence._certificate import auroc, hardware
+from commentary_hub.evidence._compare import Progress, compare
 from commentary_hub.evidence._competitors import Filtered, cleanlab_filter, mixup_arm, smoothing_arm, trimming_arm
 from commentary_hub.evidence._controls import Trial, arms_of, example_weights
 from commentary_hub.evidence._evaluate import VERDICT_RULE, NetworkStudent, Settings, evaluate
 from commentary_hub.evidence._optimisers import TunedAdam, TunedSGD
-from commentary_hub.evidence._pieces import PieceFolder, Pieces
+from commentary_hub.evidence._pieces import PieceFolder, Pieces, digest_of
 from commentary_hub.evidence._runs import Comparison, Runs
 from commentary_hub.evidence._statistics import INTERVAL_RULE, interval
 from commentary_hub.evidence._train import StudentLike
@@ -39,6 +39,7 @@ __all__ = [
     "NetworkStudent",
     "PieceFolder",
     "Pieces",
+    "Progress",
     "Runs",
     "Settings",
     "StudentLike",
@@ -50,9 +51,11 @@ __all__ = [
     "bound_arm",
     "cleanlab_filter",
     "compare",
+    "digest_of",
     "evaluate",
     "example_weights",
     "filtered_arm",
+    "hardware",
     "interval",
     "mixup_arm",
     "smoothing_arm",

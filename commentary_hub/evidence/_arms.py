@@ -37,7 +37,8 @@ class Arm:
     (masks); ``wrap`` puts a module around a fresh student (trained jointly with it). ``smoothing`` is label smoothing's
     ε; ``trimmed`` the share of each batch with the highest losses that is left out. ``variants`` are this arm with
     other settings of its own (a competitor's hyperparameter): the best is chosen together with the learning rate.
-    ``role`` tells what the arm is for; ``note`` says in words what it is.
+    ``role`` tells what the arm is for; ``note`` says in words what it is. Functions (``change``, ``sees``, ``wrap``)
+    are told apart by ``mark``, such as the digest of the tensors that they hold: with it kept pieces know their arm.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Arm:
     variants: tuple[Arm, ...] = ()
     role: Role = "control"
     note: str = ""
+    mark: str = ""
 
     def __post_init__(self) -> None:
         size = len(self.examples)

@@ -87,7 +87,7 @@ class _Job:
         if pieces is None:
             return self.run(student, arm)
         settings = (self.budget, self.rates, self.seeds, self.tuning_seeds, self.points, self.classes)
-        key = piece_key(student.name, arm, (self.selection, self.test), settings)
+        key = piece_key(student, arm, (self.selection, self.test), settings)
         known = pieces.get(key)
         if known is not None:
             return Runs.from_json(known)

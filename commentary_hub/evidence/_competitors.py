@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from commentary_hub.commentaries import Batch, Blend
@@ -14,6 +15,7 @@ from commentary_hub.data import Examples
 from commentary_hub.errors import MissingExtra
 from commentary_hub.evidence._arms import Arm, with_trusted
 from commentary_hub.evidence._optimisers import TunedSGD
+from commentary_hub.evidence._pieces import Pieces, piece_key
 from commentary_hub.evidence._train import Budget, StudentLike, train
 
 TRIMMED = (0.1, 0.2, 0.3, 0.5)
@@ -44,22 +46,53 @@ def cleanlab_filter(
     optimiser: TunedSGD | None = None,
     seed: int = 0,
     device: torch.device | str = "cpu",
+    pieces: Pieces | None = None,
 ) -> Filtered:
     """Cleanlab's confident learning on out-of-sample probabilities, given every chance.
 
     Probabilities are the mean over ``repeats`` students, each trained on the other folds and the trusted examples
     (repeated to ``share``), at the learning rate with the best mean accuracy on ``selection``. An example is dropped
-    where `cleanlab.filter.find_label_issues` names it; ``quality`` is cleanlab's self-confidence. Raises
-    `MissingExtra` without cleanlab. Cost: folds · repeats · rates · steps student steps.
+    where `cleanlab.filter.find_label_issues` names it; ``quality`` is cleanlab's self-confidence. ``pieces`` keeps
+    the result. Raises `MissingExtra` without cleanlab. Cost: folds · repeats · rates · steps student steps.
     """
     try:
         from cleanlab.filter import find_label_issues  # noqa: PLC0415 - optional
         from cleanlab.rank import get_label_quality_scores  # noqa: PLC0415 - optional
     except ImportError as error:
         raise MissingExtra("cleanlab is not installed: pip install 'commentary-hub[demo]'") from error
+    budget, rates = Budget(steps, batch_size, optimiser or TunedSGD()), tuple(sorted(learning_rates))
+    measured = (noisy, selection) if trusted is None else (noisy, trusted, selection)
+    key = piece_key(student, Arm("cleanlab", noisy), measured, (budget, rates, share, folds, repeats, seed))
+    known = None if pieces is None else pieces.get(key)
+    if known is not None:
+        return Filtered(torch.tensor(known["keep"]), torch.tensor(known["quality"], dtype=torch.float64))
+    best = _out_of_fold(
+        student, noisy, trusted, selection, budget, rates, share, folds, range(seed, seed + repeats), device
+    )
+    labels = noisy.targets.numpy()
+    issues = find_label_issues(labels, best, n_jobs=1)
+    quality = get_label_quality_scores(labels, best)
+    found = Filtered(torch.from_numpy(~np.asarray(issues, dtype=bool)), torch.from_numpy(np.asarray(quality)))
+    if pieces is not None:
+        pieces.put(key, {"keep": found.keep.tolist(), "quality": found.quality.tolist()})
+    return found
+
+
+def _out_of_fold(
+    student: StudentLike,
+    noisy: Examples,
+    trusted: Examples | None,
+    selection: Examples,
+    budget: Budget,
+    rates: tuple[float, ...],
+    share: float,
+    folds: int,
+    seeds: range,
+    device: torch.device | str,
+) -> NDArray[np.float64]:
+    """Class probabilities [N, classes] of every noisy example, by students that were not trained on it."""
     classes = max(noisy.class_count, selection.class_count)
-    fold = torch.randperm(len(noisy), generator=torch.Generator().manual_seed(seed)) % folds
-    rates = tuple(sorted(learning_rates))
+    fold = torch.randperm(len(noisy), generator=torch.Generator().manual_seed(seeds[0])) % folds
     probabilities = torch.zeros(len(rates), len(noisy), classes, dtype=torch.float64)
     accuracy = torch.zeros(len(rates), dtype=torch.float64)
     for number in range(folds):
@@ -67,25 +100,22 @@ def cleanlab_filter(
         trained = train(
             student,
             Arm("fold", rest if trusted is None else with_trusted(rest, trusted, share)),
-            seeds=[seed + repeat for repeat in range(repeats)],
+            seeds=seeds,
             rates=rates,
-            budget=Budget(steps, batch_size, optimiser or TunedSGD()),
+            budget=budget,
             classes=classes,
             probes={
                 "held": (held.inputs, held.targets),
                 "selection": (selection.inputs, selection.targets),
             },
-            at=(steps,),
+            at=(budget.steps,),
             device=device,
         )
         found = trained.outputs["held"].double().softmax(-1).nan_to_num(1 / classes)
-        probabilities[:, fold == number] = found.reshape(repeats, len(rates), *found.shape[1:]).mean(0)
-        accuracy += trained.accuracy["selection"][:, -1].reshape(repeats, len(rates)).mean(0)
-    best = probabilities[int(accuracy.argmax())].numpy()
-    labels = noisy.targets.numpy()
-    issues = find_label_issues(labels, best, n_jobs=1)
-    quality = get_label_quality_scores(labels, best)
-    return Filtered(torch.from_numpy(~np.asarray(issues, dtype=bool)), torch.from_numpy(np.asarray(quality)))
+        probabilities[:, fold == number] = found.reshape(len(seeds), len(rates), *found.shape[1:]).mean(0)
+        accuracy += trained.accuracy["selection"][:, -1].reshape(len(seeds), len(rates)).mean(0)
+    best: NDArray[np.float64] = probabilities[int(accuracy.argmax())].numpy()
+    return best
 
 
 def trimming_arm(examples: Examples) -> Arm:

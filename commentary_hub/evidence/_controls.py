@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -74,7 +74,11 @@ def arms_of(trial: Trial, *, share: float, competitors: bool | Sequence[str] = T
     smoothing. Blends (and any other change of a batch): the entries of the learned tensors permuted, and drawn with
     replacement; competitor mixup. Masks: see `mask_arms`.
     """
-    arms = _all_arms(trial, share=share, competitors=bool(competitors), seed=seed)
+    digest = trial.stored.tensor_digest
+    arms = tuple(
+        replace(arm, mark=digest) if (arm.change or arm.sees or arm.wrap) else arm
+        for arm in _all_arms(trial, share=share, competitors=bool(competitors), seed=seed)
+    )
     if isinstance(competitors, bool):
         return arms
     rivals = {arm.name for arm in arms if arm.role == "competitor"}

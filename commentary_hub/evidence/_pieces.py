@@ -8,8 +8,11 @@ import os
 from pathlib import Path
 from typing import Any, Protocol
 
+import torch
+
 from commentary_hub.data import Examples
 from commentary_hub.evidence._arms import Arm
+from commentary_hub.evidence._train import StudentLike
 
 
 class Pieces(Protocol):
@@ -46,16 +49,27 @@ class PieceFolder:
         fresh.replace(self._folder / f"{key}.json")
 
 
-def piece_key(student: str, arm: Arm, measured: tuple[Examples, ...], settings: tuple[Any, ...]) -> str:
+def digest_of(text: str) -> str:
+    """A name for what a text says, 32 hexadecimal digits.
+
+    >>> digest_of("steps = 60") == digest_of("steps = 60") != digest_of("steps = 61")
+    True
+    """
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def piece_key(student: StudentLike, arm: Arm, measured: tuple[Examples, ...], settings: tuple[Any, ...]) -> str:
     """A digest of everything that a piece depends on and that can be told from outside.
 
-    The student's architecture is known by its name, and functions in an arm (``change``, ``sees``, ``wrap``) by the
-    arm's name and note: keep the pieces of evaluations with other such functions in another folder.
+    The student's architecture is known by its name and by how its modules print themselves, functions in an arm
+    (``change``, ``sees``, ``wrap``) by the arm's name, note and mark.
     """
+    with torch.random.fork_rng(devices=[]):
+        built = str(student.build())
     digest = hashlib.blake2b(digest_size=16)
-    digest.update(repr((student, arm.name, settings)).encode())
+    digest.update(repr((student.name, built, arm.name, settings)).encode())
     for choice in arm.choices:
-        digest.update(repr((choice.note, choice.reduction, choice.smoothing, choice.trimmed)).encode())
+        digest.update(repr((choice.note, choice.mark, choice.reduction, choice.smoothing, choice.trimmed)).encode())
         if choice.weights is not None:
             digest.update(choice.weights.float().numpy().tobytes())
     for part in (*(choice.examples for choice in arm.choices), *measured):

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from commentary_hub import artefact, evidence
 from commentary_hub.artefact import StoredCommentary
 from commentary_hub.commentaries import Stage
+from commentary_hub.data import Examples
 from commentary_hub.errors import RecipeError
-from commentary_hub.evidence import NetworkStudent, Pieces, Settings, Trial
-from commentary_hub.manifest import RECIPE_NAME, Evidence, Verification
+from commentary_hub.evidence import NetworkStudent, PieceFolder, Pieces, Progress, Settings, Trial
+from commentary_hub.manifest import MANIFEST_NAME, RECIPE_NAME, Evidence, Verification
 from commentary_hub.recipes._build import Parts, open_parts
-from commentary_hub.recipes._run import learn_recipe
-from commentary_hub.recipes._save import save
+from commentary_hub.recipes._run import run
 from commentary_hub.recipes._schema import EvaluationSection, NetworkSection, Recipe
 
 
@@ -30,14 +31,15 @@ def evaluate(
     seeds: int | None = None,
     learning_runs: int | None = None,
     device: str | torch.device = "cpu",
-    progress: Any = None,
-    pieces: Pieces | None = None,
+    progress: Progress | None = None,
+    keep: str | os.PathLike[str] | None = None,
 ) -> Evidence:
     """Measure whether ``stored`` helps new students, as the ``[evaluation]`` of its recipe says.
 
     ``recipe`` defaults to the one in the artefact. ``students`` (names from the recipe), ``seeds`` and
     ``learning_runs`` replace what it says. Every learning run after the first learns the commentary again, on another
-    split, with other corruption and another seed, so that the intervals cover learning, split and student.
+    split, with other corruption and another seed, so that the intervals cover learning, split and student. What is
+    finished is kept in the folder ``keep`` (commentaries, checkpoints, runs): the same call goes on from there.
 
     Raises `RecipeError` where the recipe has no evaluation or its splits no selection and test examples, and what
     `commentary_hub.evidence.evaluate` raises. Cost: ``learning_runs`` − 1 learning runs and the comparisons.
@@ -48,11 +50,12 @@ def evaluate(
         section = section.model_copy(update={"seeds": seeds})
     runs = learning_runs or section.learning_runs
     named = [_student(one) for one in _students(chosen, section, students)]
-    trials = [_trial(stored, open_parts(chosen.data), section, named, device)]
-    with tempfile.TemporaryDirectory(prefix="commentary-hub-") as name:
+    with _kept(keep) as folder:
+        pieces = PieceFolder(folder)
+        trials = [_trial(stored, open_parts(chosen.data), section, named, device, pieces)]
         for number in range(1, runs):
-            again, parts = _learned_again(chosen, number, Path(name) / str(number), device)
-            trials.append(_trial(again, parts, section, named, device))
+            again, parts = _learned_again(chosen, number, folder, device)
+            trials.append(_trial(again, parts, section, named, device, pieces))
         return evidence.evaluate(
             trials,
             named,
@@ -70,25 +73,27 @@ def verify(
     *,
     account: str,
     device: str | torch.device = "cpu",
-    progress: Any = None,
-    pieces: Pieces | None = None,
+    progress: Progress | None = None,
+    keep: str | os.PathLike[str] | None = None,
 ) -> Verification:
     """Run the recorded evaluation of ``stored`` again, from the artefact and the dataset alone.
 
-    Raises what `commentary_hub.evidence.verify` raises. Cost: one trial of the evaluation.
+    ``keep`` as in `evaluate`. Raises what `commentary_hub.evidence.verify` raises. Cost: one trial of the evaluation.
     """
-    parts = _with_tests(open_parts((recipe or recipe_of(stored)).data))
-    return evidence.verify(
-        stored,
-        train=parts.train,
-        trusted=parts.validation,
-        selection=parts.selection,
-        test=parts.test,
-        account=account,
-        device=device,
-        progress=progress,
-        pieces=pieces,
-    )
+    parts = open_parts((recipe or recipe_of(stored)).data)
+    selection, test = _measured(parts)
+    with _kept(keep) as folder:
+        return evidence.verify(
+            stored,
+            train=parts.train,
+            trusted=parts.validation,
+            selection=selection,
+            test=test,
+            account=account,
+            device=device,
+            progress=progress,
+            pieces=PieceFolder(folder),
+        )
 
 
 def recipe_of(stored: StoredCommentary) -> Recipe:
@@ -139,41 +144,60 @@ def _trial(
     section: EvaluationSection,
     students: Sequence[NetworkStudent],
     device: str | torch.device,
+    pieces: Pieces,
 ) -> Trial:
     """The commentary on its own split; weights meet cleanlab's filter, which gets the first student's every chance."""
-    checked = _with_tests(parts)
-    trial = Trial(stored, checked.train, checked.validation, checked.selection, checked.test, mistaken=checked.mistaken)
+    selection, test = _measured(parts)
+    trial = Trial(stored, parts.train, parts.validation, selection, test, mistaken=parts.mistaken)
     rivals = section.competitors
     wanted = rivals if isinstance(rivals, bool) else "cleanlab" in rivals
     if stored.commentary.stage is not Stage.WEIGHT or not wanted:
         return trial
     filtered = evidence.cleanlab_filter(
         students[0],
-        checked.train,
-        checked.validation,
-        checked.selection,
+        parts.train,
+        parts.validation,
+        selection,
         steps=section.steps,
         batch_size=section.batch_size,
         learning_rates=section.learning_rates,
         device=device,
+        pieces=pieces,
     )
     return replace(trial, filters={"cleanlab": filtered.keep}, scores={"cleanlab": filtered.quality})
 
 
-def _with_tests(parts: Parts) -> Any:
+def _measured(parts: Parts) -> tuple[Examples, Examples]:
+    """The selection and the test examples, neither of which learning met."""
     if parts.selection is None or parts.test is None:
         raise RecipeError("data.selection and data.test: an evaluation needs both, examples that learning never met")
-    return parts
+    return parts.selection, parts.test
 
 
 def _learned_again(
-    recipe: Recipe, number: int, folder: Path, device: str | torch.device
+    recipe: Recipe, number: int, keep: Path, device: str | torch.device
 ) -> tuple[StoredCommentary, Parts]:
-    """Learning run ``number``: another split, other mistakes, another seed; its folder lives for the evaluation."""
+    """Learning run ``number``: another split, other mistakes, another seed; kept below ``keep``."""
     data = recipe.data
     corruption = data.corruption and data.corruption.model_copy(update={"seed": data.corruption.seed + number})
-    other = data.model_copy(update={"seed": data.seed + number, "corruption": corruption})
-    parts = open_parts(other)
-    learned = learn_recipe(recipe, parts, seed=recipe.seed + number, device=device)
-    save(folder, learned, name=f"{recipe.commentary.name}-{number}")
-    return artefact.load(folder), parts
+    other = recipe.model_copy(
+        update={
+            "data": data.model_copy(update={"seed": data.seed + number, "corruption": corruption}),
+            "seed": recipe.seed + number,
+        }
+    )
+    learns = other.model_copy(update={"evaluation": None})
+    folder = keep / "learned" / evidence.digest_of(learns.model_dump_json())
+    if not (folder / MANIFEST_NAME).is_file():
+        run(learns, folder, device=device)
+    return artefact.load(folder), open_parts(other.data)
+
+
+@contextmanager
+def _kept(keep: str | os.PathLike[str] | None) -> Iterator[Path]:
+    """The folder for what is finished; one that lives no longer than the call where nobody named one."""
+    if keep is not None:
+        yield Path(keep)
+        return
+    with tempfile.TemporaryDirectory(prefix="commentary-hub-") as name:
+        yield Path(name)

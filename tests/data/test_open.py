@@ -1,5 +1,7 @@
 """Opening datasets: the same examples through every door, splits, and clear refusals."""
 
+import os
+
 import numpy as np
 import pytest
 import torch
@@ -21,6 +23,7 @@ from commentary_hub.data import (
     target_digest,
 )
 from commentary_hub.errors import InputError, LabelError, ShapeError, SplitError
+from commentary_hub.manifest import DatasetIdentity
 
 PICTURES = np.random.default_rng(0).integers(0, 256, (6, 9, 7, 3), dtype=np.uint8)
 LABELS = [0, 1, 0, 1, 1, 0]
@@ -67,6 +70,32 @@ def test_one_dataset_has_the_same_keys_through_every_door(tmp_path, folder):
         assert found == expected
     assert doors[0].classes == ("cat", "dog")
     assert torch.equal(doors[0].inputs[2], torch.from_numpy(PICTURES[2]).permute(2, 0, 1) / 255)
+
+
+def test_a_hub_id_is_looked_for_among_local_copies_and_keeps_its_name(tmp_path, monkeypatch):
+    for config, half in (("plain", [0, 1, 2]), ("other", [3, 4, 5])):
+        place = tmp_path / "copies" / "ada" / "pictures" / config
+        place.mkdir(parents=True)
+        table().select(half).to_parquet(place / "train-00000-of-00001.parquet")
+    table().to_parquet(tmp_path / "copies" / "ada" / "pictures" / "other" / "test-00000-of-00001.parquet")
+    monkeypatch.setenv("COMMENTARY_HUB_DATASETS", os.pathsep.join([str(tmp_path / "none"), str(tmp_path / "copies")]))
+    plain, other = (open_examples("ada/pictures", config=config) for config in ("plain", "other"))
+    assert plain.identity == DatasetIdentity(id="ada/pictures", config="plain", split="train")
+    assert [bytes(key) for key in plain.keys] == [content_key(picture) for picture in PICTURES[:3]]
+    assert [bytes(key) for key in other.keys] == [content_key(picture) for picture in PICTURES[3:]]
+    assert len(open_examples("ada/pictures", config="other", split="test")) == 6
+
+
+def test_a_revision_and_other_names_do_not_come_from_local_copies(tmp_path, monkeypatch):
+    (tmp_path / "ada" / "pictures").mkdir(parents=True)
+    table().to_parquet(tmp_path / "ada" / "pictures" / "train.parquet")
+    monkeypatch.setenv("COMMENTARY_HUB_DATASETS", str(tmp_path))
+    asked = []
+    monkeypatch.setattr("datasets.load_dataset", lambda name, *args, **facts: asked.append(name) or table())
+    open_examples("ada/pictures", revision="main")
+    open_examples("ada/other")
+    open_examples("../ada")
+    assert asked == ["ada/pictures", "ada/other", "../ada"]
 
 
 def test_digits_are_keyed_as_the_rows_of_scikit_learn():

@@ -10,7 +10,7 @@ from torch import nn
 
 from commentary_hub.data import Examples, content_keys, corrupt_labels
 from commentary_hub.errors import EvidenceError, SplitError
-from commentary_hub.evidence import Arm, Comparison, PieceFolder, Runs, TunedSGD, compare, standard_arms
+from commentary_hub.evidence import Arm, Comparison, PieceFolder, Runs, TunedSGD, _compare, compare, standard_arms
 from commentary_hub.evidence._compare import TUNING_SEED
 from commentary_hub.manifest import judge
 
@@ -124,7 +124,7 @@ def test_variants_are_chosen_on_the_selection_split():
     assert min(found.accuracy) > 0.8
 
 
-def test_finished_pieces_are_not_run_again(tmp_path):
+def test_finished_pieces_are_not_run_again(tmp_path, monkeypatch):
     arms = [Arm("none", NOISY), Arm("clean_only", TRUSTED)]
     pieces = PieceFolder(tmp_path / "pieces")
     settings = SETTINGS | {"seeds": 2, "pieces": pieces}
@@ -132,14 +132,18 @@ def test_finished_pieces_are_not_run_again(tmp_path):
         compare(arms, [MLP], progress=_interrupt, **settings)
     assert len(list((tmp_path / "pieces").iterdir())) == 1
     first = compare(arms, [MLP], **settings)
-    never = Student("mlp", _never)
-    again = compare(arms, [never], **settings)
-    assert again.runs == first.runs
+    with monkeypatch.context() as patch:
+        patch.setattr(_compare, "train", _never)
+        assert compare(arms, [MLP], **settings).runs == first.runs
+        with pytest.raises(AssertionError, match="trained again"):  # another budget is another piece
+            compare(arms, [MLP], **(settings | {"steps": 41}))
+        with pytest.raises(AssertionError, match="trained again"):  # and another student of the same name
+            compare(arms, [Student("mlp", lambda: nn.Sequential(nn.Linear(8, 17), nn.Linear(17, 4)))], **settings)
+        with pytest.raises(AssertionError, match="trained again"):  # and another function under the same note
+            compare([replace(one, mark="other tensors") for one in arms], [MLP], **settings)
     assert compare(arms, [MLP], **(settings | {"pieces": None})).runs["mlp", "none"][0].accuracy == (
         first.runs["mlp", "none"][0].accuracy
     )
-    with pytest.raises(AssertionError, match="trained again"):  # another budget is another piece
-        compare(arms, [never], **(settings | {"steps": 41}))
     for path in (tmp_path / "pieces").iterdir():
         path.write_text("{half")
     assert compare(arms, [MLP], **settings).runs["mlp", "none"][0].curves == first.runs["mlp", "none"][0].curves
@@ -149,7 +153,7 @@ def _interrupt(done, total, what):
     raise KeyboardInterrupt
 
 
-def _never():
+def _never(*args, **options):
     raise AssertionError("trained again")
 
 

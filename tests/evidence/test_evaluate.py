@@ -17,6 +17,7 @@ from commentary_hub.evidence import (
     PieceFolder,
     Settings,
     TunedAdam,
+    _compare,
     auroc,
     evaluate,
     example_weights,
@@ -24,9 +25,10 @@ from commentary_hub.evidence import (
     verify,
 )
 from commentary_hub.evidence._certificate import outcome_of, packed, unpacked
+from commentary_hub.evidence._train import train
 from commentary_hub.evidence._verify import disagreements
 from commentary_hub.manifest import Evidence, Verdict
-from tests.evidence.problem import MLP, Student, examples, trial
+from tests.evidence.problem import MLP, examples, trial
 
 SETTINGS = Settings(
     steps=40, batch_size=32, learning_rates=(0.02, 0.1), seeds=5, tuning_seeds=2, target_accuracy=0.7, points=8
@@ -125,23 +127,20 @@ class _Named:
         self.name, self.role = name, role
 
 
-def test_an_interrupted_evaluation_goes_on(tmp_path):
+def test_an_interrupted_evaluation_goes_on(tmp_path, monkeypatch):
     one, pieces = trial(tmp_path / "a"), PieceFolder(tmp_path / "pieces")
     calls = []
-
-    def build():
-        calls.append(1)
-        return MLP.build()
+    monkeypatch.setattr(_compare, "train", lambda *args, **options: calls.append(1) or train(*args, **options))
 
     def interrupt(done, total, what):
         if done == 3:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        evaluate(one, [Student("mlp", build)], QUICK, pieces=pieces, progress=interrupt)
+        evaluate(one, [MLP], QUICK, pieces=pieces, progress=interrupt)
     first = len(calls)
-    whole = evaluate(one, [Student("mlp", build)], QUICK, pieces=pieces)
-    assert len(calls) - first == first  # three arms before, three after
+    whole = evaluate(one, [MLP], QUICK, pieces=pieces)
+    assert len(calls) - first == first == 6  # tuning and measuring of three arms before, of three after
     plain = evaluate(one, [MLP], QUICK)
     assert [m.accuracy_mean for m in whole.measurements] == [m.accuracy_mean for m in plain.measurements]
 

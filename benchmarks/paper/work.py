@@ -1,0 +1,154 @@
+"""Where an experiment works: everything that is finished is kept, so that it goes on where it was stopped."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.paper.plan import Case, Plan
+from benchmarks.paper.section import Section, Table
+from commentary_hub import artefact, evidence, recipes
+from commentary_hub.artefact import StoredCommentary
+from commentary_hub.data import LOCAL_COPIES
+from commentary_hub.manifest import MANIFEST_NAME
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+MAX_PICTURE_BYTES = 200_000
+
+
+class Work:
+    """The working place of one experiment at one profile.
+
+    ``folder`` holds artefacts, checkpoints and pieces; figures go to ``results``. Derived datasets are built once,
+    below ``datasets``, which is among the folders of local copies.
+    """
+
+    def __init__(self, name: str, profile: str, plan: Plan, *, root: Path, results: Path, device: str) -> None:
+        self.name, self.profile, self.plan, self.device = name, profile, plan, device
+        self.folder = root / profile / name
+        self.results = results / profile
+        self.datasets = root / "datasets"
+        self._figures: list[tuple[str, str]] = []
+        self._clock = _Clock(self.folder / "clock.json")
+
+    def dataset(self, name: str, build: Callable[[Path], None]) -> None:
+        """Have the derived dataset ``name`` (``owner/name``): ``build`` writes its parquet files into a new folder."""
+        place = self.datasets / name
+        if place.is_dir():
+            return
+        fresh = place.with_name(f".{place.name}.{os.getpid()}")
+        fresh.mkdir(parents=True)
+        build(fresh)
+        fresh.rename(place)
+
+    def learned(self, case: Case) -> StoredCommentary:
+        """The case's commentary, learned if it is not yet."""
+        folder = self.artefact_folder(case)
+        if not (folder / MANIFEST_NAME).is_file():
+            self.say(f"{case.name}: learning")
+            recipes.run(case.recipe, folder, recipe_toml=case.toml, device=self.device)
+        return artefact.load(folder)
+
+    def evaluated(self, case: Case, **changes: Any) -> StoredCommentary:
+        """The case's commentary with its evidence, as the recipe's ``[evaluation]`` says."""
+        stored = self.learned(case)
+        if stored.evidence is None:
+            found = recipes.evaluate(
+                stored,
+                case.recipe,
+                device=self.device,
+                keep=self.folder / "kept",
+                progress=lambda done, total, what: self.say(f"{case.name}: {done}/{total} {what}"),
+                **changes,
+            )
+            artefact.attach(self.artefact_folder(case), evidence=found)
+            stored = artefact.load(self.artefact_folder(case))
+        return stored
+
+    def artefact_folder(self, case: Case) -> Path:
+        """Where the case's artefact lies: a changed recipe has another place."""
+        return self.folder / "artefacts" / evidence.digest_of(case.toml)
+
+    def kept(self, name: str, of: Any, find: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """``find()``, a JSON object, unless a run with the same ``name`` and ``of`` (JSON values) found it before."""
+        pieces = evidence.PieceFolder(self.folder / "kept")
+        key = evidence.digest_of(json.dumps([name, of], sort_keys=True))
+        known = pieces.get(key)
+        if known is None:
+            self.say(name)
+            known = find()
+            pieces.put(key, known)
+        return known
+
+    def figure(self, name: str, figure: Figure, caption: str) -> None:
+        """Keep a figure (PNG, at most 200 kB) for the section; ``caption`` says what it shows."""
+        self.results.mkdir(parents=True, exist_ok=True)
+        path = self.results / f"{self.name}-{name}.png"
+        figure.savefig(path, dpi=130, bbox_inches="tight", facecolor="white")
+        size = path.stat().st_size
+        if size > MAX_PICTURE_BYTES:
+            raise ValueError(f"{path} has {size:,} bytes: draw a simpler figure")
+        self._figures.append((path.name, caption))
+
+    def section(
+        self,
+        *,
+        outcome: str,
+        verdict: str,
+        tables: Sequence[Table],
+        notes: Sequence[str] = (),
+        remedies: Sequence[str] = (),
+    ) -> Section:
+        """The experiment's section: what is given, with the plan's words, the figures, the time and the machine."""
+        plan = self.plan
+        return Section(
+            experiment=self.name,
+            profile=self.profile,
+            title=plan.title,
+            question=plan.question,
+            criterion=plan.criterion,
+            outcome=outcome,
+            verdict=verdict,
+            tables=tables,
+            figures=self._figures,
+            notes=notes,
+            remedies=remedies,
+            seconds=self._clock.stop(),
+            command=f"make paper PROFILE={self.profile}",
+            hardware=evidence.hardware(self.device),
+            versions=artefact.library_versions(),
+        )
+
+    def say(self, what: str) -> None:
+        """A line of progress."""
+        wall, _ = self._clock.stop()
+        print(f"[{wall:7.1f} s] {self.name}: {what}", flush=True)
+
+
+class _Clock:
+    """Seconds of wall and processor over all runs of an experiment, kept in a file."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._before = json.loads(path.read_text()) if path.is_file() else [0.0, 0.0]
+        self._began = time.monotonic(), time.process_time()
+
+    def stop(self) -> tuple[float, float]:
+        """Both sums until now."""
+        wall = self._before[0] + time.monotonic() - self._began[0]
+        processor = self._before[1] + time.process_time() - self._began[1]
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._path.write_text(json.dumps([wall, processor]))
+        return wall, processor
+
+
+def among_local_copies(*folders: Path) -> None:
+    """Have datasets looked for in these folders too, in this process."""
+    known = os.environ.get(LOCAL_COPIES, "")
+    os.environ[LOCAL_COPIES] = os.pathsep.join([*map(str, folders), *([known] if known else [])])
