@@ -3,26 +3,34 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 
 from commentary_hub.artefact import StoredCommentary
-from commentary_hub.commentaries import ExampleWeights
+from commentary_hub.commentaries import AttentionMask, Batch, ExampleWeights, LabelBlend, WeightNetwork
 from commentary_hub.data import Examples
+from commentary_hub.insight._blends import heat_map
 from commentary_hub.insight._extremes import as_numbers, extremes, known_rows
+from commentary_hub.insight._masks import masked
 from commentary_hub.insight._weights import Weights, curves, histogram
 
 Pictures = dict[str, tuple[bytes, str]]
 _SAMPLE = 1_000_000
+_STAGES = 16
+_CHUNK = 1024
 
 
 def pictures(stored: StoredCommentary, examples: Examples | None = None) -> Pictures:
     """What a commentary says, drawn for its card: file name → (PNG, alternative text in one sentence).
 
-    ``examples`` adds what can only be shown with the dataset at hand: the examples of highest and lowest weight. They
-    are found by content and target, so any subset in any order will do. By kind:
+    ``examples`` adds what can only be shown with the dataset at hand: the examples of highest and lowest weight (found
+    by content and target, so any subset in any order will do), and what a network says of them. By kind:
 
     - ``example_weights``: ``weights.png``; ``curves.png`` where there are several stages; with pictures as examples
       ``highest.png`` and ``lowest.png`` (by the mean over the stages). Of more than a million rows an even sample is
       drawn.
+    - ``weight_network``, with examples: the same, where progress counts over 16 stages of training.
+    - ``label_blend``: ``blend.png``, the ratio of every pair of classes.
+    - ``attention_mask``, with examples: ``masks.png``, the first twelve with their masks.
 
     Other kinds have no pictures: an empty dictionary. Raises `WrongDataset` where no example is known to a table, and
     `MissingExtra` without matplotlib. The result is what ``artefact.attach(folder, plots=...)`` takes.
@@ -30,6 +38,12 @@ def pictures(stored: StoredCommentary, examples: Examples | None = None) -> Pict
     match stored.manifest.kind, stored.commentary:
         case "example_weights", ExampleWeights() as commentary:
             return _of_table(stored, commentary, examples)
+        case "weight_network", WeightNetwork() as commentary if examples is not None:
+            return _of_network(stored, commentary, examples)
+        case "label_blend", LabelBlend() as commentary:
+            return {"blend.png": heat_map(as_numbers(commentary.ratios()), stored.manifest.dataset.classes)}
+        case "attention_mask", AttentionMask() as commentary if examples is not None:
+            return {"masks.png": masked(commentary, examples.inputs)}
         case _:
             return {}
 
@@ -49,6 +63,26 @@ def _of_table(stored: StoredCommentary, commentary: ExampleWeights, examples: Ex
         weights[rows >= 0] = as_numbers(table[rows[rows >= 0]].float().sigmoid().mean(dim=1))
         found |= extremes(examples, weights)
     return found
+
+
+def _of_network(stored: StoredCommentary, commentary: WeightNetwork, examples: Examples) -> Pictures:
+    stages = _STAGES if commentary.progress else 1
+    weights = np.stack([_weighed(commentary, examples, (stage + 0.5) / stages) for stage in range(stages)], axis=1)
+    of, iterations = f"{len(examples):,} examples", stored.manifest.iterations
+    return _spread(weights, of=of, steps=iterations.steps if iterations else None) | extremes(
+        examples, weights.mean(axis=1)
+    )
+
+
+@torch.no_grad()
+def _weighed(commentary: WeightNetwork, examples: Examples, progress: float) -> Weights:
+    parts = []
+    for low in range(0, len(examples), _CHUNK):
+        part = slice(low, low + _CHUNK)
+        batch = commentary(Batch(examples.inputs[part], examples.targets[part]), progress)
+        assert batch.weights is not None
+        parts.append(as_numbers(batch.weights))
+    return np.concatenate(parts)
 
 
 def _spread(weights: Weights, *, of: str, steps: int | None) -> Pictures:
