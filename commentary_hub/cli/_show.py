@@ -27,14 +27,22 @@ def show(
     pictures: Annotated[
         Path | None, typer.Option(help="Also draw its pictures (PNG) into this folder; needs the learn and demo parts.")
     ] = None,
+    examples: Annotated[
+        bool,
+        typer.Option(
+            "--examples", help="Open the dataset of its recipe too: masks, and examples of highest and lowest weight."
+        ),
+    ] = False,
     commentary: Annotated[str | None, typer.Option(help="Which one, inside a dataset's own repository.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
 ) -> None:
     """Show what a commentary says: kind, dataset, cost, evidence."""
+    if examples and pictures is None:
+        raise UsageError("--examples adds to the pictures: name a folder for them with --pictures")
     folder = Path(reference) if Path(reference).is_dir() else hub.pull(reference, commentary=commentary)
     manifest = verify_folder(folder)
     evidence = _evidence(folder, manifest)
-    drawn = [] if pictures is None else _draw(folder, pictures)
+    drawn = [] if pictures is None else _draw(folder, pictures, examples=examples)
     if as_json:
         answer = {
             "manifest": manifest.model_dump(mode="json", exclude_none=True),
@@ -95,14 +103,19 @@ def measurements_table(evidence: Evidence) -> Table:
     return table
 
 
-def _draw(folder: Path, pictures: Path) -> list[Path]:
-    from commentary_hub import artefact, insight  # heavy, and only for this option
+def _draw(folder: Path, pictures: Path, *, examples: bool) -> list[Path]:
+    from commentary_hub import artefact, insight, recipes  # heavy, and only for this option
 
     if pictures.exists() and not pictures.is_dir():
         raise UsageError(f"{pictures} is a file: name a folder for the pictures")
     pictures.mkdir(parents=True, exist_ok=True)
+    stored = artefact.load(folder)
+    shown = None
+    if examples:
+        parts = recipes.open_parts(recipes.recipe_of(stored).data)
+        shown = parts.train if stored.rows is not None else parts.test or parts.validation
     drawn = []
-    for name, (content, _) in insight.pictures(artefact.load(folder)).items():
+    for name, (content, _) in insight.pictures(stored, shown).items():
         (pictures / name).write_bytes(content)
         drawn.append(pictures / name)
     return drawn
