@@ -63,8 +63,12 @@ def load(folder: str | os.PathLike[str], *, verify: bool = True) -> StoredCommen
     """
     path = Path(folder)
     manifest = verify_folder(path) if verify else read_manifest(path)
+    return assemble(path, manifest, read_tensors(path, manifest), _evidence(path, manifest))
+
+
+def assemble(path: Path, manifest: Manifest, tensors: dict[str, Tensor], evidence: Evidence | None) -> StoredCommentary:
+    """The commentary that ``tensors`` are, which came from ``path``; raises the leaves of `ArtefactError`."""
     cls = kind_class(manifest.kind)
-    tensors = read_tensors(path, manifest)
     commentary = _build(cls, manifest, tensors)
     keys, targets = tensors.get(KEYS_TENSOR), tensors.get(TARGETS_TENSOR)
     rows = None
@@ -85,7 +89,7 @@ def load(folder: str | os.PathLike[str], *, verify: bool = True) -> StoredCommen
         statistics={
             n.removeprefix(STATISTICS_PREFIX): t for n, t in tensors.items() if n.startswith(STATISTICS_PREFIX)
         },
-        evidence=_evidence(path, manifest),
+        evidence=evidence,
     )
 
 

@@ -64,8 +64,11 @@ def read_tensors(folder: Path, manifest: Manifest) -> dict[str, Tensor]:
 def tensor_file_names(folder: Path) -> tuple[str, ...]:
     """The tensor files of a folder: one, or those that the index names."""
     index = folder / TENSORS_INDEX_NAME
-    if not index.is_file():
-        return (TENSORS_NAME,)
+    return index_files(index) if index.is_file() else (TENSORS_NAME,)
+
+
+def index_files(index: Path) -> tuple[str, ...]:
+    """The tensor files that an index names, all beside it."""
     try:
         weight_map = json.loads(index.read_text())["weight_map"]
         names = sorted(set(weight_map.values()))
@@ -78,7 +81,7 @@ def tensor_file_names(folder: Path) -> tuple[str, ...]:
 
 def describe_tensors(tensors: Mapping[str, Tensor]) -> dict[str, TensorInfo]:
     """Shapes and dtypes in safetensors' spelling."""
-    return {name: TensorInfo(shape=tuple(t.shape), dtype=_DTYPES[t.dtype]) for name, t in sorted(tensors.items())}
+    return {name: TensorInfo(shape=tuple(t.shape), dtype=_NAMES[t.dtype]) for name, t in sorted(tensors.items())}
 
 
 def check_finite(tensors: Mapping[str, Tensor], *, where: Path) -> None:
@@ -100,15 +103,17 @@ def _describe(info: TensorInfo | None) -> str:
     return "nothing of that name" if info is None else f"{info.dtype} {list(info.shape)}"
 
 
-_DTYPES = {
-    torch.float64: "F64",
-    torch.float32: "F32",
-    torch.float16: "F16",
-    torch.bfloat16: "BF16",
-    torch.int64: "I64",
-    torch.int32: "I32",
-    torch.int16: "I16",
-    torch.int8: "I8",
-    torch.uint8: "U8",
-    torch.bool: "BOOL",
+DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
 }
+"""The dtypes of an artefact's tensors, by their names in safetensors."""
+_NAMES = {dtype: name for name, dtype in DTYPES.items()}

@@ -22,7 +22,7 @@ def cache_folder(room: str) -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "commentary_hub" / room
 
 
-def keep(path: Path, write: Callable[[IO[bytes]], None]) -> bool:
+def keep(path: Path, write: Callable[[IO[bytes]], object]) -> bool:
     """Write ``path`` in one step and trim its folder to the limit, least recently used first; ``False`` if it can't be.
 
     Processes that write the same file at once each finish their own copy, and the last one stands: readers see a

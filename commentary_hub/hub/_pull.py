@@ -33,7 +33,7 @@ def pull(
     api = HfApi(endpoint=endpoint, token=token)
     prefix = f"commentaries/{commentary}/" if commentary else ""
     with hub_errors(f"pulling {source}", source.repo_id, api.endpoint):
-        manifest_path = _manifest(api, source, prefix)
+        manifest_path = download_manifest(api, source, prefix)
         commit = manifest_path.parents[len(PurePosixPath(prefix).parts)].name
         names = read_manifest(manifest_path.parent).files
         for name in names:
@@ -54,7 +54,7 @@ def pull(
     return root / prefix
 
 
-def _manifest(api: HfApi, source: Reference, prefix: str) -> Path:
+def download_manifest(api: HfApi, source: Reference, prefix: str) -> Path:
     """The manifest's path in the cache, below the folder that is named after its commit."""
     try:
         return Path(

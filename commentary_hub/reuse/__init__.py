@@ -9,7 +9,7 @@
 
 from commentary_hub.reuse._bind import bind
 from commentary_hub.reuse._binding import Binding, Counts
-from commentary_hub.reuse._load import load
+from commentary_hub.reuse._load import load, load_for
 from commentary_hub.reuse._match import Match, match_rows
 from commentary_hub.reuse._samples import CarryRows
 from commentary_hub.reuse._stream import Seen, StreamBinding, bind_stream
@@ -27,5 +27,6 @@ __all__ = [
     "bind",
     "bind_stream",
     "load",
+    "load_for",
     "match_rows",
 ]

@@ -31,10 +31,7 @@ _CHUNK = 1 << 20
 def check_dataset(manifest: Manifest, *, form: Form, classes: tuple[str, ...] | None, salt: str | bytes | None) -> None:
     """Raise unless the dataset holds examples of the commentary's form, under its classes, and the salt is right."""
     scheme, learned = manifest.dataset.key, manifest.dataset.identity.id
-    if scheme.salted and salt is None:
-        raise BindingError(f"{manifest.name} has salted keys: give the salt that its owner holds (salt=)")
-    if scheme.salted and salt is not None and scheme.salt_check not in {None, salt_check(salt)}:
-        raise BindingError(f"this is not the salt that {manifest.name} was made with: ask its owner")
+    check_salt(manifest, salt)
     if scheme.form not in {"none", form}:
         raise WrongDataset(
             f"{manifest.name} was learned on {scheme.form} examples of {learned}, this dataset holds {form} ones: "
@@ -50,6 +47,15 @@ def check_dataset(manifest: Manifest, *, form: Form, classes: tuple[str, ...] | 
             expected=known,
             found=classes,
         )
+
+
+def check_salt(manifest: Manifest, salt: str | bytes | None) -> None:
+    """Raise `BindingError` where the keys are salted and ``salt`` is missing or another one."""
+    scheme = manifest.dataset.key
+    if scheme.salted and salt is None:
+        raise BindingError(f"{manifest.name} has salted keys: give the salt that its owner holds (salt=)")
+    if scheme.salted and salt is not None and scheme.salt_check not in {None, salt_check(salt)}:
+        raise BindingError(f"this is not the salt that {manifest.name} was made with: ask its owner")
 
 
 def check_counts(manifest: Manifest, match: Match, threshold: float, *, same: bool) -> None:

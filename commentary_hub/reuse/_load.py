@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 from commentary_hub import artefact, hub
 from commentary_hub.artefact import StoredCommentary
+from commentary_hub.data import dataset_keys, raw_examples
 from commentary_hub.errors import ManifestMissing, ReferenceSyntaxError
+from commentary_hub.reuse._checks import check_salt
 
 
 def load(reference: str | os.PathLike[str], *, commentary: str | None = None) -> StoredCommentary:
@@ -26,3 +29,35 @@ def load(reference: str | os.PathLike[str], *, commentary: str | None = None) ->
         raise ManifestMissing(
             f"{reference} is neither a folder nor a commentary's name on the hub (owner/name)", folder=path
         ) from None
+
+
+def load_for(
+    reference: str | os.PathLike[str],
+    dataset: Any,
+    *,
+    commentary: str | None = None,
+    inputs: str | None = None,
+    targets: str | None = None,
+    salt: str | bytes | None = None,
+    workers: int = 2,
+) -> StoredCommentary:
+    """As `load`, but of a table on the hub only the rows of the examples in ``dataset`` are fetched, by Range.
+
+    For a dataset that is a small part of what a large commentary knows::
+
+        binding = bind(load_for("ada/everything", part), part)
+
+    The examples are recognised as by `bind`, with the same ``inputs``, ``targets``, ``salt`` and ``workers``. No digest
+    can be checked of files that are not read whole; see `commentary_hub.artefact.load_part`, also for the cost.
+    """
+    path = Path(reference)
+    if path.is_dir():
+        return artefact.load(path)
+    source = hub.remote(str(reference), commentary=commentary)
+    raw = raw_examples(dataset, inputs=inputs, targets=targets)
+    scheme = source.manifest.dataset.key
+    check_salt(source.manifest, salt)
+    keys, _ = dataset_keys(
+        raw, classes=source.manifest.dataset.classes, salt=salt if scheme.salted else None, workers=workers
+    )
+    return artefact.load_part(source, keys)

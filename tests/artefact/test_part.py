@@ -1,0 +1,154 @@
+"""Some rows of a table that lies elsewhere: the right ones, and few bytes more."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from commentary_hub.artefact import Rows, load, load_part, save
+from commentary_hub.commentaries import ExampleWeights
+from commentary_hub.errors import InputError, TensorFileInvalid
+from commentary_hub.manifest import DatasetBinding, KeyScheme, read_manifest
+
+M = 40_000
+
+
+class Far:
+    """A folder as if it lay far away; counts what is read of it."""
+
+    def __init__(self, folder):
+        self.folder, self.manifest, self.reads = folder, read_manifest(folder), []
+
+    def read(self, name, start, stop):
+        self.reads.append(stop - start)
+        with (self.folder / name).open("rb") as file:
+            file.seek(start)
+            return file.read(stop - start)
+
+    def fetch(self, name):
+        return self.folder / name
+
+
+def spread(rng):
+    return rng.integers(0, 256, (M, 16), dtype=np.uint8)
+
+
+def crowded(rng):
+    """Keys as no digest makes them: nearly all in one corner, many equal, first and last possible ones among them."""
+    keys = np.zeros((M, 16), np.uint8)
+    keys[:, 12:] = rng.integers(0, 12, (M, 4), dtype=np.uint8)
+    keys[:3], keys[3:6] = 0, 255
+    return keys
+
+
+@pytest.fixture(scope="module", params=[spread, crowded])
+def table(request, tmp_path_factory):
+    folder = tmp_path_factory.mktemp(request.param.__name__)
+    rng = np.random.default_rng(0)
+    keys, targets = request.param(rng), rng.integers(0, 3, (M, 8), dtype=np.uint8)
+    commentary = ExampleWeights(rows=M, stages=2)
+    with torch.no_grad():
+        commentary.logits.copy_(torch.randn(M, 2, generator=torch.Generator().manual_seed(0)))
+    dataset = DatasetBinding(identity={"id": "far/away"}, rows=M, key=KeyScheme(form="image"))
+    save(
+        folder, commentary, name="far", dataset=dataset, loss_reduction="mean", rows=Rows(keys, targets),
+        validation_keys=keys[:9], max_shard_size="500KB",
+    )  # fmt: skip
+    return folder
+
+
+@pytest.mark.parametrize("wanted", [0, 1, 7, 3_000, M])
+def test_the_rows_of_the_wanted_keys_come_and_no_others(table, wanted):
+    whole = load(table)
+    rng = np.random.default_rng(1)
+    keys = whole.rows.keys[rng.choice(len(whole.rows.keys), min(wanted, len(whole.rows.keys)), replace=False)]
+    ends = np.array([[0] * 16, [255] * 16], np.uint8) if wanted else np.empty((0, 16), np.uint8)
+    asked = np.concatenate([keys, rng.integers(0, 256, (wanted // 2, 16), dtype=np.uint8), ends])
+    part = load_part(Far(table), asked, cache=False)
+    contents = {bytes(key) for key in asked}
+    expected = np.array([place for place, key in enumerate(whole.rows.keys) if bytes(key) in contents], np.int64)
+    assert np.array_equal(part.rows.keys, whole.rows.keys[expected])
+    assert np.array_equal(part.rows.targets, whole.rows.targets[expected])
+    assert torch.equal(part.commentary.logits, whole.commentary.logits[torch.from_numpy(expected)])
+    assert np.array_equal(part.validation_keys, whole.validation_keys)
+    assert part.manifest.dataset == whole.manifest.dataset
+
+
+@pytest.mark.parametrize("table", [spread], indirect=True)
+def test_few_rows_cost_few_bytes_and_the_second_time_none(table):
+    whole = load(table)
+    far = Far(table)
+    asked = whole.rows.keys[[100, 20_000, 39_000]]
+    first = load_part(far, asked)
+    total = sum((table / name).stat().st_size for name in far.manifest.tensor_files)
+    assert sum(far.reads) < 0.12 * total
+    assert max(far.reads) <= 1 << 14
+    reads = len(far.reads)
+    again = load_part(far, asked)
+    assert len(far.reads) == reads
+    assert torch.equal(first.commentary.logits, again.commentary.logits)
+
+
+def test_hostile_and_damaged_headers_are_refused_before_anything_else_is_read(table, tmp_path):
+    def changed(change):
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        shutil.copytree(table, folder)
+        for name in read_manifest(folder).tensor_files:
+            content = (folder / name).read_bytes()
+            size = int.from_bytes(content[:8], "little")
+            header = json.loads(content[8 : 8 + size])
+            (folder / name).write_bytes(change(header, content[8 + size :]))
+        return Far(folder)
+
+    def written(header, data):
+        raw = json.dumps(header).encode()
+        return len(raw).to_bytes(8, "little") + raw + data
+
+    def beyond(header, data):
+        for name, said in header.items():
+            if name != "__metadata__":
+                said["data_offsets"] = [said["data_offsets"][0] + 10**9, said["data_offsets"][1] + 10**9]
+        return written(header, data)
+
+    def larger(header, data):
+        return written({n: s if n == "__metadata__" else s | {"shape": [10**12, 16]} for n, s in header.items()}, data)
+
+    for change in (
+        beyond,
+        larger,
+        lambda header, data: (2**62).to_bytes(8, "little") + data,
+        lambda header, data: b"",
+        lambda header, data: written(["no object"], data),
+        lambda header, data: written(dict.fromkeys(header, "nothing"), data),
+    ):
+        far = changed(change)
+        with pytest.raises(TensorFileInvalid):
+            load_part(far, np.zeros((1, 16), np.uint8), cache=False)
+        assert sum(far.reads) < 1 << 20
+
+
+def test_rows_that_are_not_sorted_are_refused_or_not_found_but_never_mistaken(tmp_path, monkeypatch):
+    monkeypatch.setattr(Rows, "sort", lambda self: (self, torch.arange(len(self.keys))))
+    keys = spread(np.random.default_rng(0))[:2_000]
+    commentary = ExampleWeights(rows=2_000)
+    dataset = DatasetBinding(identity={"id": "far/away"}, rows=2_000, key=KeyScheme(form="image"))
+    rows = Rows(keys, np.zeros((2_000, 8), np.uint8))
+    save(tmp_path, commentary, name="far", dataset=dataset, loss_reduction="mean", rows=rows)
+    refused = 0
+    for low in range(0, 2_000, 100):
+        try:
+            part = load_part(Far(tmp_path), keys[low : low + 100], cache=False)
+        except TensorFileInvalid:
+            refused += 1
+        else:
+            known = {bytes(key) for key in keys[low : low + 100]}
+            assert all(bytes(key) in known for key in part.rows.keys)
+    assert refused
+
+
+def test_keys_of_another_width_are_refused(table):
+    with pytest.raises(InputError, match=r"uint8 \[N, 16\]"):
+        load_part(Far(Path(table)), np.zeros((3, 8), np.uint8))
