@@ -21,6 +21,7 @@ from commentary_hub.commentaries._example_weights import ExampleWeights
 from commentary_hub.commentaries._label_blend import LabelBlend
 from commentary_hub.commentaries._mixture_weights import MixtureWeights
 from commentary_hub.commentaries._registry import kind_class, register
+from commentary_hub.commentaries._support_weights import SupportWeights
 from commentary_hub.commentaries._weight_network import WeightNetwork
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "MixtureWeights",
     "Reduction",
     "Stage",
+    "SupportWeights",
     "WeightNetwork",
     "causal_cross_entropy",
     "check_labels",

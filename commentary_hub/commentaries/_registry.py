@@ -12,6 +12,7 @@ from commentary_hub.commentaries._base import Commentary
 from commentary_hub.commentaries._example_weights import ExampleWeights
 from commentary_hub.commentaries._label_blend import LabelBlend
 from commentary_hub.commentaries._mixture_weights import MixtureWeights
+from commentary_hub.commentaries._support_weights import SupportWeights
 from commentary_hub.commentaries._weight_network import WeightNetwork
 from commentary_hub.errors import UnknownKind
 
@@ -20,6 +21,7 @@ _KINDS: dict[str, type[Commentary]] = {
     ExampleWeights.kind: ExampleWeights,
     LabelBlend.kind: LabelBlend,
     MixtureWeights.kind: MixtureWeights,
+    SupportWeights.kind: SupportWeights,
     WeightNetwork.kind: WeightNetwork,
 }
 

@@ -1,11 +1,15 @@
 """Learning commentaries: gradients of a validation loss through a student's training.
 
 `learn` runs the outer loop. How the hypergradient is found is a value: `Unrolled` (exact, in the memory it is given) or
-`Implicit` with an inverse. The room knows no files: checkpoints go to a sink.
+`Implicit` with an inverse. `learn_episodes` does the same over few-shot episodes (MAML, ANIL, iMAML). The room knows no
+files: checkpoints go to a sink.
 """
 
+from commentary_hub.learning._adaptation import Adaptation, EpisodeTraining, initialisation_of
 from commentary_hub.learning._checkpoint import Checkpoint, Sink
+from commentary_hub.learning._episodes import Episode, Episodes, check_new_classes
 from commentary_hub.learning._error import hypergradient_error
+from commentary_hub.learning._few_shot import FewShotLearned, learn_episodes
 from commentary_hub.learning._hypergradient import Hypergradient, Method
 from commentary_hub.learning._implicit import Implicit
 from commentary_hub.learning._inverse import ConjugateGradient, Identity, Inverse, Neumann
@@ -21,9 +25,14 @@ __all__ = [
     "SGD",
     "Adam",
     "AdamW",
+    "Adaptation",
     "Checkpoint",
     "ConjugateGradient",
     "EarlyStop",
+    "Episode",
+    "EpisodeTraining",
+    "Episodes",
+    "FewShotLearned",
     "Hypergradient",
     "Identity",
     "Implicit",
@@ -41,8 +50,11 @@ __all__ = [
     "Student",
     "Training",
     "Unrolled",
+    "check_new_classes",
     "draw_batches",
     "hypergradient_error",
+    "initialisation_of",
     "learn",
+    "learn_episodes",
     "tensorboard",
 ]

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Protocol
 
 import torch
 from torch import nn
@@ -18,7 +19,7 @@ from commentary_hub.learning._checkpoint import Checkpoint, Sink
 from commentary_hub.learning._hypergradient import Method
 from commentary_hub.learning._optimisers import InnerOptimiser
 from commentary_hub.learning._problem import Augmentation
-from commentary_hub.learning._progress import Progress, progress_bar
+from commentary_hub.learning._progress import Progress, Report, progress_bar
 from commentary_hub.learning._result import Learned, Student, describe_run
 from commentary_hub.learning._run import Population, Run
 from commentary_hub.learning._validation import check_run, try_student
@@ -102,7 +103,7 @@ def learn(
     if resume is not None:
         run.restore(resume)
     with progress_bar(progress, outer_steps) as show:
-        _loop(run, show, sink, sink_every, early_stop)
+        run_loop(run, show, sink, sink_every, early_stop)
     run.averages.apply(commentaries)
     return describe_run(
         commentaries, kinds, train, validation, run.averages.statistics(commentaries), run.history,
@@ -113,7 +114,24 @@ def learn(
     )  # fmt: skip
 
 
-def _loop(run: Run, show: Progress, sink: Sink | None, sink_every: int, early_stop: EarlyStop | None) -> None:
+class Advancing(Protocol):
+    """A run as its loop sees it: what happens in an outer step is its own affair."""
+
+    step: int
+    outer_steps: int
+    seconds: float
+    history: list[dict[str, float]]
+
+    def advance(self) -> Report:
+        """One outer step."""
+
+    def checkpoint(self) -> Checkpoint:
+        """What it takes to go on from here."""
+
+
+def run_loop(
+    run: Advancing, show: Progress, sink: Sink | None, sink_every: int, early_stop: EarlyStop | None = None
+) -> None:
     """All outer steps; whatever ends them early, the last good state goes to the sink first."""
     good = run.checkpoint() if sink is not None else None
     try:
@@ -145,7 +163,7 @@ def _is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(word in str(error) for word in words)
 
 
-def _ended(run: Run, why: str, sink: Sink | None, good: Checkpoint | None) -> str:
+def _ended(run: Advancing, why: str, sink: Sink | None, good: Checkpoint | None) -> str:
     if sink is None or good is None:
         return f"{why} after outer step {run.step} of {run.outer_steps}; without a sink nothing was kept"
     sink(good)

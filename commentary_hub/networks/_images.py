@@ -84,6 +84,32 @@ class SmallCNN(nn.Module):
         return logits
 
 
+class Conv4(nn.Module):
+    """The few-shot field's student: four 3×3 convolutions of stride 2 with batch norm and ReLU, a mean over the map.
+
+    As in Finn et al. 2017 for Omniglot, strides stand in place of pooling; pictures of any size from 2×2. Batch norm
+    takes its statistics from the batch at hand, always: the network has no state, and in a small batch every answer
+    depends on the others. The linear layer is ``head``, which ANIL adapts alone.
+    """
+
+    def __init__(self, channels: int, classes: int, *, width: int = 64) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for inputs in (channels, width, width, width):
+            layers += [
+                nn.Conv2d(inputs, width, 3, stride=2, padding=1),
+                nn.BatchNorm2d(width, track_running_stats=False),
+                nn.ReLU(),
+            ]
+        self.features = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.head = nn.Linear(width, classes)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Logits [B, classes] of pictures [B, channels, H, W]."""
+        logits: Tensor = self.head(self.features(inputs))
+        return logits
+
+
 class _ResidualBlock(nn.Module):
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()

@@ -9,13 +9,14 @@ from typing import Any
 from torch import nn
 
 from commentary_hub.errors import InputError
-from commentary_hub.networks._images import CBR, MLP, ConvMap, ResNet, SmallCNN, UNet
+from commentary_hub.networks._images import CBR, MLP, Conv4, ConvMap, ResNet, SmallCNN, UNet
 from commentary_hub.networks._texts import CharLM, TextCNN
 
 _NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "cbr": CBR,
     "char_lm": CharLM,
     "cnn": SmallCNN,
+    "conv4": Conv4,
     "conv_map": ConvMap,
     "mlp": MLP,
     "resnet18": partial(ResNet, depths=(2, 2, 2, 2)),
