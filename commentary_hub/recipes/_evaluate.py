@@ -16,7 +16,16 @@ from commentary_hub.artefact import StoredCommentary
 from commentary_hub.commentaries import Stage
 from commentary_hub.data import Examples
 from commentary_hub.errors import RecipeError
-from commentary_hub.evidence import NetworkStudent, PieceFolder, Pieces, Progress, Settings, Trial
+from commentary_hub.evidence import (
+    NetworkStudent,
+    PieceFolder,
+    Pieces,
+    Progress,
+    Settings,
+    Trial,
+    TunedAdam,
+    TunedSGD,
+)
 from commentary_hub.manifest import MANIFEST_NAME, RECIPE_NAME, Evidence, Verification
 from commentary_hub.recipes._build import Parts, open_parts
 from commentary_hub.recipes._run import run
@@ -133,6 +142,9 @@ def _settings(section: EvaluationSection) -> Settings:
         batch_size=section.batch_size,
         learning_rates=section.learning_rates,
         seeds=section.seeds,
+        optimiser=TunedAdam() if section.optimiser == "adam" else TunedSGD(),
+        schedule=section.schedule,
+        tuning_seeds=section.tuning_seeds,
         competitors=section.competitors,
     )
     return settings if section.target_accuracy is None else replace(settings, target_accuracy=section.target_accuracy)

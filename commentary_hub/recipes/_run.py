@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 
 import torch
+from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from commentary_hub.commentaries import compose, cross_entropy
 from commentary_hub.errors import InputError
@@ -90,6 +92,8 @@ def learn_recipe(
         batch_size=inner.batch_size,
         reduction=inner.reduction,
         outer=build_outer(outer),
+        outer_schedule=partial(CosineAnnealingLR, T_max=outer.steps) if outer.schedule == "cosine" else None,
+        clip_norm=outer.clip_norm,
         outer_steps=outer.steps,
         outer_batch_size=outer.batch_size,
         average_last=outer.average_last,

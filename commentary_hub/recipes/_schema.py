@@ -81,11 +81,16 @@ class InnerSection(_Section):
 
 
 class OuterSection(_Section):
-    """How the commentary is updated; ``average_last`` is the share of outer steps whose mean is kept."""
+    """How the commentary is updated; ``average_last`` is the share of outer steps whose mean is kept.
+
+    ``schedule`` ``cosine`` lets the learning rate fall to 0 over all steps; ``clip_norm`` bounds the hypergradient.
+    """
 
     optimiser: Literal["sgd", "adam", "adamw"] = "adam"
     learning_rate: Positive
     settings: dict[str, Any] = {}
+    schedule: Literal["constant", "cosine"] = "constant"
+    clip_norm: Positive | None = None
     steps: Count
     batch_size: Count | None = None
     average_last: Annotated[float, Field(ge=0, le=1)] = 0.25
@@ -110,14 +115,18 @@ class EvaluationSection(_Section):
     """How ``evaluate`` measures: new students, the same budget and the same grid for every arm.
 
     ``learning_runs`` counts commentaries, each learned on a split of its own; ``competitors`` adds the plain rivals of
-    the kind to the controls (all, or those that are named).
+    the kind to the controls (all, or those that are named). ``optimiser`` and ``schedule`` (``cosine`` lets the rate fall
+    to 0) are the students', ``tuning_seeds`` the runs that choose each learning rate.
     """
 
     students: Annotated[tuple[NetworkSection, ...], Field(min_length=1)]
     steps: Count
     batch_size: Count
     learning_rates: Annotated[tuple[Positive, ...], Field(min_length=1)]
+    optimiser: Literal["sgd", "adam"] = "sgd"
+    schedule: Literal["constant", "cosine"] = "constant"
     seeds: Count = 10
+    tuning_seeds: Count = 3
     learning_runs: Count = 1
     competitors: bool | tuple[str, ...] = True
     target_accuracy: Annotated[float, Field(gt=0, le=1)] | None = None
