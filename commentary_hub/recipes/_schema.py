@@ -115,8 +115,8 @@ class EvaluationSection(_Section):
     """How ``evaluate`` measures: new students, the same budget and the same grid for every arm.
 
     ``learning_runs`` counts commentaries, each learned on a split of its own; ``competitors`` adds the plain rivals of
-    the kind to the controls (all, or those that are named). ``optimiser`` and ``schedule`` (``cosine`` lets the rate fall
-    to 0) are the students', ``tuning_seeds`` the runs that choose each learning rate.
+    the kind to the controls (all, or those that are named). ``optimiser`` and ``schedule`` (``cosine`` lets the rate
+    fall to 0) are the students', ``tuning_seeds`` the runs that choose each learning rate.
     """
 
     students: Annotated[tuple[NetworkSection, ...], Field(min_length=1)]
