@@ -107,6 +107,10 @@ class Examples:
     def __len__(self) -> int:
         return len(self.inputs)
 
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        """One example, as a map-style dataset gives it: (input, target)."""
+        return self.inputs[index], int(self.targets[index])
+
     @property
     def class_count(self) -> int:
         """The number of classes: of names where there are names, else the highest label plus one."""

@@ -13,13 +13,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from commentary_hub.artefact import StoredCommentary
 from commentary_hub.commentaries import Criterion, Reduction, cross_entropy
-from commentary_hub.data import Keys, RawExamples, content_form, dataset_keys, fingerprint, raw_examples
+from commentary_hub.data import Examples, Keys, RawExamples, content_form, dataset_keys, fingerprint, raw_examples
+from commentary_hub.errors import BindingError
 from commentary_hub.reuse._binding import Binding, Counts
 from commentary_hub.reuse._checks import check_conflicts, check_counts, check_dataset, check_inputs
 from commentary_hub.reuse._match import KeyIndex, Match
 from commentary_hub.reuse._stored import Stored, default_reduction, default_steps, in_order
 
 _log = logging.getLogger("commentary_hub.reuse")
+Progressed = Callable[[int], None]
 
 
 def bind(
@@ -40,14 +42,14 @@ def bind(
 ) -> Binding:
     """Bind stored commentaries to a map-style ``dataset``; examples are recognised by content, in any order.
 
-    The raw examples are keyed (transforms are seen past) and looked up by key and target digest; strings are read as
-    class names where the commentary has classes. Examples without a row, or with another target, get the kind's
-    neutral value and are counted. ``threshold`` is the share of examples that must be found. Rows of equal content
-    and target that hold different values are refused, never averaged. ``reduction`` defaults to the manifest's
-    ``weight_mean`` where that was learned with, else to ``mean`` (a stored ``sum`` would tie the learning rate to the
-    batch size). ``steps`` stretches the recorded iteration domain over another number of steps. ``inputs`` and
-    ``targets`` name columns; ``salt`` is needed where the keys are salted. Validation examples of the commentary that
-    are in the dataset are counted as ``leaked`` and warned of.
+    The raw examples are keyed (transforms are seen past; `Examples` bring their keys along) and looked up by key and
+    target digest; strings are read as class names where the commentary has classes. Examples without a row, or with
+    another target, get the kind's neutral value and are counted. ``threshold`` is the share of examples that must be
+    found. Rows of equal content and target that hold different values are refused, never averaged. ``reduction``
+    defaults to the manifest's ``weight_mean`` where that was learned with, else to ``mean`` (a stored ``sum`` would tie
+    the learning rate to the batch size). ``steps`` stretches the recorded iteration domain over another number of
+    steps. ``inputs`` and ``targets`` name columns; ``salt`` is needed where the keys are salted. Validation examples of
+    the commentary that are in the dataset are counted as ``leaked`` and warned of.
 
     ``workers`` processes decode and key the examples, with a bar on a terminal (``progress`` forces it on or off);
     ``cache`` keeps the keys on disk where the dataset says what it holds without being read.
@@ -57,15 +59,17 @@ def bind(
     examples, the first time.
     """
     stored = in_order(commentaries, threshold)
-    raw = raw_examples(dataset, inputs=inputs, targets=targets)
-    form = content_form(raw.read(np.array([0]))[0][0])
+    keyed: _Keyed | _InMemory
+    if isinstance(dataset, Examples):
+        keyed = _InMemory(dataset)
+    else:
+        keyed = _Keyed(raw_examples(dataset, inputs=inputs, targets=targets), salt, workers=workers, cache=cache)
     for one in stored:
-        check_dataset(one.manifest, form=form, classes=raw.classes, salt=salt)
+        check_dataset(one.manifest, form=keyed.form, classes=keyed.classes, salt=salt)
         check_inputs(one.manifest.name, one.commentary, dataset[0])
-    with _bar(len(raw), shown=progress) as done:
-        keyed = _Keyed(raw, salt, workers=workers, cache=cache, progress=done)
-        matches = [_match(one, keyed, threshold) for one in stored]
-        leaked = sum(_leaked(one, keyed) for one in stored)
+    with _bar(len(dataset), shown=progress) as done:
+        matches = [_match(one, keyed, threshold, done) for one in stored]
+        leaked = sum(_leaked(one, keyed, done) for one in stored)
     if leaked:
         _log.warning(
             "%d examples of this dataset taught the commentary: train on them, but report no accuracy on them", leaked
@@ -74,12 +78,31 @@ def bind(
         dataset,
         [one.commentary for one in stored],
         [None if match is None else match.rows for match in matches],
-        counts=_counts(next((match for match in matches if match is not None), None), len(raw), leaked),
+        counts=_counts(next((match for match in matches if match is not None), None), len(dataset), leaked),
         reduction=reduction or default_reduction(stored),
         steps=steps or default_steps(stored),
         criterion=criterion,
         seed=seed,
     )
+
+
+class _InMemory:
+    """Examples that were opened for learning: their keys were taken from the raw examples then."""
+
+    def __init__(self, examples: Examples) -> None:
+        self._examples = examples
+        self.form = examples.form
+        self.classes = examples.classes
+
+    def of(self, one: StoredCommentary, progress: Progressed) -> tuple[Keys, Keys | None]:
+        """Keys [N, 16] and target digests [N, 8]; raises `BindingError` where they were salted otherwise."""
+        progress(len(self._examples))
+        if one.rows is not None and one.manifest.dataset.key.salt_check != self._examples.salt_check:
+            raise BindingError(
+                f"{one.manifest.name} and these examples are not salted alike: open the dataset with the salt that "
+                "the commentary was made with (salt=)"
+            )
+        return self._examples.keys, self._examples.target_digests
 
 
 class _Keyed:
@@ -90,21 +113,25 @@ class _Keyed:
         self._salt = salt
         self._options = options
         self._known: dict[Any, tuple[Keys, Keys | None]] = {}
+        self.form = content_form(raw.read(np.array([0]))[0][0])
+        self.classes = raw.classes
 
-    def of(self, one: StoredCommentary) -> tuple[Keys, Keys | None]:
+    def of(self, one: StoredCommentary, progress: Progressed) -> tuple[Keys, Keys | None]:
         """Keys [N, 16] and target digests [N, 8] as ``one`` was learned with them."""
         dataset = one.manifest.dataset
         way = (dataset.classes, dataset.key.salted)
         if way not in self._known:
             salt = self._salt if dataset.key.salted else None
-            self._known[way] = dataset_keys(self._raw, classes=dataset.classes, salt=salt, **self._options)
+            self._known[way] = dataset_keys(
+                self._raw, classes=dataset.classes, salt=salt, progress=progress, **self._options
+            )
         return self._known[way]
 
 
-def _match(one: StoredCommentary, keyed: _Keyed, threshold: float) -> Match | None:
+def _match(one: StoredCommentary, keyed: _Keyed | _InMemory, threshold: float, progress: Progressed) -> Match | None:
     if one.rows is None:
         return None
-    keys, digests = keyed.of(one)
+    keys, digests = keyed.of(one, progress)
     match = KeyIndex(one.rows.keys, one.rows.targets).match(keys, digests)
     check_conflicts(one, match.rows, labelled=digests is not None)
     enough = match.found >= threshold * len(match.rows)
@@ -114,11 +141,11 @@ def _match(one: StoredCommentary, keyed: _Keyed, threshold: float) -> Match | No
     return match
 
 
-def _leaked(one: StoredCommentary, keyed: _Keyed) -> int:
+def _leaked(one: StoredCommentary, keyed: _Keyed | _InMemory, progress: Progressed) -> int:
     """How many of the examples that taught the commentary are in this dataset."""
     if not len(one.validation_keys):
         return 0
-    rows = KeyIndex(np.unique(one.validation_keys, axis=0), None).match(keyed.of(one)[0], None).rows
+    rows = KeyIndex(np.unique(one.validation_keys, axis=0), None).match(keyed.of(one, progress)[0], None).rows
     return len(np.unique(rows[rows >= 0]))
 
 

@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch.utils.data import ConcatDataset, DataLoader, Subset, TensorDataset
 
-from commentary_hub.artefact import Rows
-from commentary_hub.commentaries import cross_entropy
+from commentary_hub.artefact import Rows, load, save
+from commentary_hub.commentaries import ExampleWeights, cross_entropy
 from commentary_hub.data import content_keys, open_examples, target_digests
 from commentary_hub.errors import BindingError, ClassesDiffer, ConflictingRows, TooFewRows, WrongDataset
-from commentary_hub.manifest import Iterations
+from commentary_hub.manifest import DatasetBinding, Iterations, KeyScheme
 from commentary_hub.reuse import bind, match_rows
 from tests.reuse.bound import LOGITS, WEIGHTS, N, X, Y, stored, table_dataset
 
@@ -196,3 +196,27 @@ def test_mnist_from_parquet_binds_to_torchvision_files(tmp_path, monkeypatch):
     found = np.setdiff1d(np.arange(len(kept)), corrected)
     mean = expected[found].double().mean().float()
     assert torch.allclose(binding.weights(), expected[shuffle] / mean, atol=1e-5)
+
+
+def test_examples_in_memory_bring_their_keys_along(tmp_path):
+    """What `open_examples` holds is scaled; its keys are those of the raw examples, so it binds as the dataset does."""
+    examples = open_examples("sklearn:digits", limit=40)
+    commentary = ExampleWeights(rows=40)
+    commentary.logits.data[:, 0] = torch.arange(40.0)
+    binding_of = DatasetBinding(identity=examples.identity, rows=40, key=KeyScheme(form="numeric"))
+    save(
+        tmp_path, commentary, name="digits", dataset=binding_of, loss_reduction="mean",
+        rows=Rows(examples.keys, examples.target_digests),
+    )  # fmt: skip
+    mixed = examples.subset(torch.arange(39, -1, -1))
+    bound = bind(load(tmp_path), mixed)
+    assert bound.counts.found == 40
+    assert torch.allclose(
+        bound.weights() / bound.weights()[0], (commentary.values() / commentary.values()[39])[:, 0].flip(0)
+    )
+    inputs, target, row = bound[3]
+    assert (target, row) == (int(mixed.targets[3]), 3)
+    assert torch.equal(inputs, mixed.inputs[3])
+    salted = open_examples("sklearn:digits", limit=40, salt="a salt that its owner keeps")
+    with pytest.raises(BindingError, match="not salted alike"):
+        bind(load(tmp_path), salted)

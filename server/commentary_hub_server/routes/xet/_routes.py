@@ -8,10 +8,15 @@ from fastapi import APIRouter, Depends, HTTPException, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 
-from commentary_hub_server.rules.xet._hashing import from_text
-from commentary_hub_server.rules.xet._service import MAX_BODY_BYTES, Unknown, XetService
-from commentary_hub_server.rules.xet._tokens import GrantRefused, Scope
-from commentary_hub_server.rules.xet._xorb import XetRefused
+from commentary_hub_server.rules.xet import (
+    MAX_BODY_BYTES,
+    GrantRefused,
+    Scope,
+    Unknown,
+    XetRefused,
+    XetService,
+    from_text,
+)
 
 TOKEN_S = 3600
 

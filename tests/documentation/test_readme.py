@@ -1,0 +1,89 @@
+"""What the README says is true: its example runs, its map is the tree, and every command and setting is named."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import typer.main
+from huggingface_hub import HfApi
+
+from commentary_hub.cli._main import build_app
+from commentary_hub_server.settings import variables
+from tests.server.hub.running import running
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+
+
+def fenced(language):
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+
+
+def test_the_twenty_lines_run(tmp_path):
+    code = fenced("python")[0]
+    assert len([line for line in code.splitlines() if line.strip()]) <= 22
+    with running(tmp_path / "hub") as hub:
+        environment = os.environ | {
+            "HF_ENDPOINT": hub.url,
+            "HF_TOKEN": hub.token("ada"),
+            "HF_HOME": str(tmp_path / "hf"),
+            "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "server")]),
+            "COMMENTARY_HUB_CACHE": str(tmp_path / "cache"),
+        }
+        command = [sys.executable, "-W", "error", "-c", code]
+        done = subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=250
+        )
+        assert done.returncode == 0, done.stderr
+        assert [one.id for one in HfApi(endpoint=hub.url, token=False).list_datasets()] == ["ada/digits-weights"]
+
+
+def test_the_map_is_the_tree():
+    drawn = next(block for block in fenced("text") if block.startswith("commentary_hub/"))
+    for folder in (ROOT / "commentary_hub", ROOT / "server" / "commentary_hub_server"):
+        rooms = {path.parent.name for path in folder.glob("*/__init__.py")}
+        named = set(re.findall(r"\s+([a-z_]+)/ ", drawn, re.MULTILINE))
+        assert rooms <= named, f"not on the map: {sorted(rooms - named)}"
+    for name in re.findall(r"^([a-z_.]+)/ ", drawn, re.MULTILINE):
+        assert (ROOT / name).is_dir(), f"{name}/ is on the map and not in the tree"
+
+
+def commands(command, path=()):
+    children = getattr(command, "commands", {})
+    if not children:
+        yield " ".join(path)
+    for name, child in children.items():
+        yield from commands(child, (*path, name))
+
+
+def test_every_command_is_named():
+    missing = [one for one in commands(typer.main.get_command(build_app())) if f"commentary-hub {one}" not in README]
+    assert not missing
+
+
+def test_every_setting_of_the_server_is_named_with_its_default():
+    for name, default, _ in variables():
+        line = next((line for line in README.splitlines() if line.startswith(f"| `{name}`")), None)
+        assert line is not None, name
+        assert not default or f"`{default}`" in line, f"{name}: {line}"
+
+
+def test_every_variable_that_the_library_reads_is_named():
+    read = set()
+    for path in (ROOT / "commentary_hub").rglob("*.py"):
+        read |= set(re.findall(r'"(COMMENTARY_HUB_[A-Z_]+)"', path.read_text()))
+    assert read
+    assert not {name for name in read if name not in README}
+
+
+def test_every_verb_of_make_that_the_readme_names_exists():
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = set(re.findall(r"[`$] ?make ([a-z-]+)", README))
+    assert {"demo", "test", "check", "install"} <= named <= targets
+
+
+def test_every_file_that_the_readme_links_to_exists():
+    links = re.findall(r"\]\((?!https?:|#)([^)#]+)", README)
+    assert all((ROOT / link).exists() for link in links), [link for link in links if not (ROOT / link).exists()]
