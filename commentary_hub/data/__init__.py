@@ -45,6 +45,7 @@ __all__ = [
     "keep",
     "numbered",
     "open_examples",
+    "open_raw",
     "raw_examples",
     "salt_check",
     "shared_keys",

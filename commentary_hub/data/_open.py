@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import datasets
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
@@ -76,31 +76,43 @@ def open_examples(
     """
     if limit is not None and limit < 1:
         raise InputError(f"limit is {limit}: keep at least one example, or leave it out")
+    raw, identity = open_raw(
+        dataset, split=split, config=config, revision=revision, inputs=inputs, targets=targets, known_as=known_as
+    )
+    examples = _in_memory(raw, identity, limit=limit, size=size, salt=salt, progress=progress)
+    if isinstance(dataset, str) and dataset == DIGITS:
+        return replace(examples, inputs=(examples.inputs / _DIGITS_MAXIMUM).reshape(-1, 1, 8, 8))
+    return examples
+
+
+def open_raw(
+    dataset: Spec,
+    *,
+    split: str = "train",
+    config: str | None = None,
+    revision: str | None = None,
+    inputs: str | None = None,
+    targets: str | None = None,
+    known_as: str | None = None,
+) -> tuple[RawExamples, DatasetIdentity]:
+    """The raw examples of what `open_examples` opens, and its identity, with nothing held in memory."""
     if isinstance(dataset, str) and dataset.startswith("sklearn:"):
-        return _digits(dataset, limit=limit, salt=salt)
+        return _digits(dataset), DatasetIdentity(id=DIGITS)
     identity = _identity(dataset, split=split, config=config, revision=revision, known_as=known_as)
     if isinstance(dataset, (str, Path)):
         dataset = _load(dataset, split=split, config=config, revision=revision)
-    raw = raw_examples(dataset, inputs=inputs, targets=targets)
-    return _in_memory(raw, identity, limit=limit, size=size, salt=salt, progress=progress)
+    return raw_examples(dataset, inputs=inputs, targets=targets), identity
 
 
-def _digits(name: str, *, limit: int | None, salt: str | bytes | None) -> Examples:
+def _digits(name: str) -> RawExamples:
     if name != DIGITS:
         raise InputError(f"{name!r} is not known: the embedded dataset is {DIGITS!r}", dataset=name)
     from sklearn.datasets import load_digits  # noqa: PLC0415  (a second to import, needed here only)
 
     digits = load_digits()
-    rows: NDArray[np.float64] = digits.data[:limit]
-    return Examples.of(
-        torch.from_numpy((rows / _DIGITS_MAXIMUM).astype(np.float32)).reshape(-1, 1, 8, 8),
-        torch.from_numpy(digits.target[:limit].astype(np.int64)),
-        keys=content_keys(rows, salt=salt),
-        classes=[str(digit) for digit in range(10)],
-        identity=DatasetIdentity(id=DIGITS),
-        form="numeric",
-        salt_check=None if salt is None else salt_check(salt),
-    )
+    raw = raw_examples(list(zip(digits.data, digits.target.tolist(), strict=True)))
+    raw.classes = tuple(str(digit) for digit in range(10))
+    return raw
 
 
 def _identity(
