@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.logging import RichHandler
 
-from commentary_hub.cli import _evaluate, _hub, _learn, _show
+from commentary_hub.cli import _evaluate, _hub, _interchange, _learn, _show
 from commentary_hub.errors import CommentaryHubError, ReferenceSyntaxError, UsageError
 
 _COMMANDS = "commentary_hub.commands"
@@ -28,7 +28,7 @@ def build_app() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(_options)
-    for room in (_learn, _show, _evaluate, _hub):
+    for room in (_learn, _show, _evaluate, _hub, _interchange):
         room.register(app)
     for entry in metadata.entry_points(group=_COMMANDS):
         try:

@@ -19,7 +19,7 @@ from commentary_hub.data._keys import (
     target_digest,
     target_digests,
 )
-from commentary_hub.data._open import LOCAL_COPIES, class_indices, open_examples
+from commentary_hub.data._open import LOCAL_COPIES, class_indices, open_examples, open_raw
 from commentary_hub.data._raw import RawExamples, raw_examples
 from commentary_hub.data._splits import check_disjoint, shared_keys, split_examples
 from commentary_hub.data._stream import StreamReader, numbered

@@ -32,7 +32,7 @@ CHUNK = 1024
 
 
 class RawExamples(ABC):
-    """Random access to raw (value, target) pairs; ``classes`` names the classes where the dataset does."""
+    """Raw (value, target) pairs, a map-style dataset itself; ``classes`` names the classes where the dataset does."""
 
     classes: tuple[str, ...] | None = None
     identity: str | None = None
@@ -44,6 +44,12 @@ class RawExamples(ABC):
     @abstractmethod
     def read(self, rows: Indices) -> tuple[list[Any], list[Any]]:
         """The raw values and targets of ``rows``, in that order."""
+
+    def __getitem__(self, row: int) -> tuple[Any, Any]:
+        if not 0 <= row < len(self):
+            raise IndexError(row)
+        values, targets = self.read(np.array([row]))
+        return values[0], targets[0]
 
     def chunks(self, rows: Indices | None = None, *, size: int = CHUNK) -> Iterator[tuple[list[Any], list[Any]]]:
         """All examples (or those of ``rows``), ``size`` at a time."""

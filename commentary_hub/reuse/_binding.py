@@ -11,6 +11,9 @@ from typing import Any
 
 import datasets
 import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -180,7 +183,7 @@ class Binding(_WithRows):
         Columns: ``position`` int64; ``row`` int64, the row in the first commentary's table, -1 for none; ``found``
         bool; ``weight`` float32, the mean over the examples found is 1.
         """
-        table = datasets.Dataset.from_dict(
+        table = pa.table(
             {
                 "position": np.arange(len(self)),
                 "row": np.full(len(self), -1) if self.rows is None else self.rows,
@@ -188,11 +191,11 @@ class Binding(_WithRows):
                 "weight": self.weights(progress).numpy(),
             }
         )
-        writers = {".parquet": table.to_parquet, ".csv": table.to_csv}
+        writers = {".parquet": pyarrow.parquet.write_table, ".csv": pyarrow.csv.write_csv}
         suffix = Path(path).suffix.lower()
         if suffix not in writers:
             raise InputError(f"{path} is none of {', '.join(writers)}: choose one of these endings")
-        writers[suffix](os.fspath(path))
+        writers[suffix](table, os.fspath(path))
 
     def sampler(self, samples: int | None = None, *, seed: int = 0) -> WeightedRandomSampler:
         """Draws examples with replacement in proportion to their weights, ``samples`` (default N) an epoch."""

@@ -1,0 +1,114 @@
+"""``import`` and ``export``: scores of other tools in, tables of weights out."""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from types import ModuleType
+from typing import Annotated
+
+import typer
+
+from commentary_hub.errors import MissingExtra
+
+
+class Tool(StrEnum):
+    """Whose files can be read."""
+
+    cleanlab = "cleanlab"
+    cartography = "cartography"
+    aum = "aum"
+    trak = "trak"
+    npz = "npz"
+
+
+class Scale(StrEnum):
+    """How scores become weights."""
+
+    share = "share"
+    rank = "rank"
+
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command("import")(import_)
+    app.command()(export)
+
+
+def import_(
+    tool: Annotated[Tool, typer.Argument(help="The tool that wrote the file.", show_default=False)],
+    file: Annotated[Path, typer.Argument(help="The file (or the folder of Datalab.save).", show_default=False)],
+    *,
+    dataset: Annotated[
+        str, typer.Option(help="The dataset that was scored: a Hub id, a file or a folder.", show_default=False)
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The artefact's folder.")] = Path("commentary"),
+    name: Annotated[str | None, typer.Option(help="The commentary's name (default: the folder's).")] = None,
+    measure: Annotated[str | None, typer.Option(help="Which scores, where the file holds several.")] = None,
+    useful: Annotated[
+        bool | None, typer.Option("--useful/--harmful", help="What a high score says of an example.")
+    ] = None,
+    scale: Annotated[Scale | None, typer.Option(help="Scores as shares in 0 to 1, or their order alone.")] = None,
+    split: Annotated[str, typer.Option(help="The dataset's split.")] = "train",
+    config: Annotated[str | None, typer.Option(help="The dataset's configuration.")] = None,
+    known_as: Annotated[str | None, typer.Option(help="The Hub id of a local copy.")] = None,
+    targets: Annotated[str | None, typer.Option(help="The column of the labels, where it cannot be told.")] = None,
+    licence: Annotated[str | None, typer.Option(help="The scores' licence.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Turn another tool's scores into a commentary of example weights, bound by content from then on."""
+    interchange = _interchange()
+    manifest = interchange.import_scores(
+        out,
+        interchange.read_scores(tool.value, file, measure=measure),
+        dataset,
+        name=name or out.resolve().name,
+        useful=useful,
+        scale=None if scale is None else scale.value,
+        split=split,
+        config=config,
+        known_as=known_as,
+        targets=targets,
+        licence=licence,
+    )
+    if as_json:
+        typer.echo(json.dumps({"folder": str(out), "manifest": manifest.model_dump(mode="json", exclude_none=True)}))
+    else:
+        typer.echo(f"saved {manifest.name} to {out}: {manifest.parameters['rows']:,} weights")
+
+
+def export(
+    reference: Annotated[
+        str, typer.Argument(help="A folder, or owner/name[@revision] on the hub.", show_default=False)
+    ],
+    out: Annotated[Path, typer.Argument(help="The table: .parquet or .csv.", show_default=False)],
+    dataset: Annotated[
+        str | None, typer.Option(help="A line for each example of this dataset, in its order, instead of each row.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="The dataset's split.")] = "train",
+    config: Annotated[str | None, typer.Option(help="The dataset's configuration.")] = None,
+    threshold: Annotated[float, typer.Option(min=0, max=1, help="The share of examples that must be known.")] = 0.99,
+    as_json: AsJson = False,
+) -> None:
+    """Write the weights of a commentary as a table for other tools."""
+    interchange = _interchange()
+    if dataset is None:
+        lines = interchange.export(reference, out)
+    else:
+        from commentary_hub import data
+
+        raw, _ = data.open_raw(dataset, split=split, config=config)
+        lines = interchange.export(reference, out, raw, threshold=threshold)
+    typer.echo(json.dumps({"file": str(out), "lines": lines}) if as_json else f"wrote {lines:,} lines to {out}")
+
+
+def _interchange() -> ModuleType:
+    try:
+        from commentary_hub import interchange
+    except ModuleNotFoundError as error:
+        raise MissingExtra(f"tables need {error.name}: pip install 'commentary-hub[learn]'") from error
+    return interchange
