@@ -8,7 +8,7 @@ from torch import nn
 
 from commentary_hub.commentaries import Blend, Commentary, ExampleWeights, Stage, cross_entropy
 from commentary_hub.data import Examples, content_keys
-from commentary_hub.learning import SGD, State, Training, draw_batches
+from commentary_hub.learning import SGD, Slope, State, Training, advance, draw_batches
 
 CLASSES = 3
 
@@ -39,14 +39,12 @@ class Quadratic:
     def start(self):
         return State((self.first,), (), ())
 
-    def step(self, state, step, *, create_graph):
-        (theta,) = state.parameters
-        moved = theta - self.rate * self.matrix @ (theta - self.phi)
-        return State((moved if create_graph else moved.detach(),), (), ())
+    def slope(self, state, step, *, create_graph):
+        with torch.set_grad_enabled(create_graph):
+            return Slope((self.matrix @ (state.parameters[0] - self.phi),), ())
 
-    def inner_loss(self, parameters, state, step):
-        away = parameters[0] - self.phi
-        return 0.5 * away @ self.matrix @ away
+    def update(self, state, slope, step):
+        return State((state.parameters[0] - self.rate * slope.gradients[0],), (), ())
 
     def outer_loss(self, state):
         return 0.5 * (state.parameters[0] - self.target).square().sum()
@@ -97,12 +95,14 @@ class Ridge:
     def start(self):
         return State((torch.linalg.solve(self.hessian(), self.inputs.T @ self.targets),), (), ())
 
-    def step(self, state, step, *, create_graph):
-        return state
+    def slope(self, state, step, *, create_graph):
+        (theta,) = state.parameters
+        with torch.set_grad_enabled(create_graph):
+            gradient = self.inputs.T @ (self.inputs @ theta - self.targets) + self.phi.exp() * theta
+        return Slope((gradient,), ())
 
-    def inner_loss(self, parameters, state, step):
-        (theta,) = parameters
-        return 0.5 * (self.inputs @ theta - self.targets).square().sum() + 0.5 * (self.phi.exp() * theta.square()).sum()
+    def update(self, state, slope, step):
+        return state
 
     def outer_loss(self, state):
         return 0.5 * (self.held_inputs @ state.parameters[0] - self.held_targets).square().sum()
@@ -233,7 +233,7 @@ def outer_loss_of(problem, state):
     """L_V(θ_T(φ)) by plain training."""
     with torch.random.fork_rng():
         for step in range(problem.steps):
-            state = problem.step(state, step, create_graph=False)
+            state = advance(problem, state, step)
         with torch.no_grad():
             return float(problem.outer_loss(state))
 

@@ -15,7 +15,7 @@ from commentary_hub.learning._implicit import Implicit
 from commentary_hub.learning._inverse import ConjugateGradient, Identity, Inverse, Neumann
 from commentary_hub.learning._optimisers import SGD, Adam, AdamW, InnerOptimiser
 from commentary_hub.learning._outer import EarlyStop, learn
-from commentary_hub.learning._problem import Problem, State, Training, draw_batches
+from commentary_hub.learning._problem import Problem, Slope, State, Training, advance, draw_batches
 from commentary_hub.learning._progress import Progress, Report, tensorboard
 from commentary_hub.learning._result import Learned, Student
 from commentary_hub.learning._run import Population
@@ -46,10 +46,12 @@ __all__ = [
     "Progress",
     "Report",
     "Sink",
+    "Slope",
     "State",
     "Student",
     "Training",
     "Unrolled",
+    "advance",
     "check_new_classes",
     "draw_batches",
     "hypergradient_error",

@@ -16,7 +16,7 @@ from commentary_hub.errors import InputError, NotDifferentiable
 from commentary_hub.learning._episodes import Episode
 from commentary_hub.learning._hypergradient import filled
 from commentary_hub.learning._optimisers import InnerOptimiser, Tensors
-from commentary_hub.learning._problem import State, _set_mode, seed_generators
+from commentary_hub.learning._problem import Slope, State, _set_mode, advance, seed_generators
 
 
 @dataclass(frozen=True)
@@ -87,25 +87,29 @@ class EpisodeTraining:
         buffers = tuple(b.detach().clone() for b in self.student.buffers())
         return State(parameters, self.adaptation.inner.start(parameters), buffers)
 
-    def step(self, state: State, step: int, *, create_graph: bool) -> State:
-        """One update on the support set."""
-        parameters = self._first if step == 0 else state.parameters
-        if not create_graph or (step == 0 and not parameters[0].requires_grad):
+    def slope(self, state: State, step: int, *, create_graph: bool) -> Slope:
+        """The gradient of the loss on the support set."""
+        parameters = self._at(state, step)
+        if not create_graph:
             parameters = tuple(p.detach().requires_grad_() for p in parameters)
         buffers = tuple(b.clone() for b in state.buffers)
         loss = self._inner_loss(parameters, buffers, step, differentiable=create_graph)
         if not loss.requires_grad:
             raise NotDifferentiable("the loss on the support set does not depend on the parameters that are adapted")
-        gradients = filled(
-            torch.autograd.grad(loss, parameters, create_graph=create_graph, allow_unused=True), parameters
-        )
-        with torch.set_grad_enabled(create_graph):
-            moved, optimiser = self.adaptation.inner.step(parameters, gradients, state.optimiser, step)
-        return State(moved, optimiser, buffers)
+        found = torch.autograd.grad(loss, parameters, create_graph=create_graph, allow_unused=True)
+        return Slope(filled(found, parameters), buffers)
 
-    def inner_loss(self, parameters: Tensors, state: State, step: int) -> Tensor:
-        """The training loss on the support set; buffers stay as they are."""
-        return self._inner_loss(parameters, tuple(b.clone() for b in state.buffers), step)
+    def update(self, state: State, slope: Slope, step: int) -> State:
+        """The optimiser's step."""
+        parameters = self._at(state, step)
+        moved, optimiser = self.adaptation.inner.step(parameters, slope.gradients, state.optimiser, step)
+        return State(moved, optimiser, slope.buffers)
+
+    def _at(self, state: State, step: int) -> Tensors:
+        """The parameters of ``state``; at step 0 θ₀ itself, which a derivative in the state reaches too."""
+        if step:
+            return state.parameters
+        return tuple(q + (p - p.detach()) for q, p in zip(self._first, state.parameters, strict=True))
 
     def outer_loss(self, state: State) -> Tensor:
         """The mean criterion on the queries."""
@@ -125,7 +129,7 @@ class EpisodeTraining:
         state = self.start()
         with torch.random.fork_rng(devices=devices):
             for step in range(self.steps):
-                state = self.step(state, step, create_graph=False)
+                state = advance(self, state, step)
         return state
 
     def double(self) -> EpisodeTraining:
@@ -157,7 +161,7 @@ class EpisodeTraining:
         buffers = tuple(b.clone() for b in state.buffers)
         return self._call(state.parameters, buffers, batch.inputs), replace(batch, weights=None)
 
-    def _inner_loss(self, parameters: Tensors, buffers: Tensors, step: int, *, differentiable: bool = True) -> Tensor:
+    def _inner_loss(self, parameters: Tensors, buffers: Tensors, step: int, *, differentiable: bool) -> Tensor:
         seed = (self.episode.seed + step) % 2**31
         batch = Batch(self.episode.inputs, self.episode.targets, rows=self._rows, seed=seed)
         with torch.set_grad_enabled(differentiable):

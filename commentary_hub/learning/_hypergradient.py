@@ -19,7 +19,7 @@ class Hypergradient:
 
     ``outer_loss`` is the validation loss after the last inner step, ``state`` the student there, ``inner_steps`` the
     number of student updates that were computed (replays not counted). ``residual`` is how far an implicit method is
-    from solving its linear system, ‖v − (H + damping·I)p‖ / ‖v‖; ``None`` for exact methods. ``solution`` is p, for a
+    from solving its linear system, ‖v − Hp‖ / ‖v‖; ``None`` for exact methods. ``solution`` is p, for a
     warm start.
     """
 

@@ -6,10 +6,13 @@ from dataclasses import dataclass, field
 
 import torch
 
+from commentary_hub.errors import Diverged
 from commentary_hub.learning._hypergradient import Hypergradient, check_finite, check_loss, filled
-from commentary_hub.learning._inverse import Inverse, Neumann
+from commentary_hub.learning._inverse import Inverse, Neumann, relative_residual
 from commentary_hub.learning._optimisers import Tensors
-from commentary_hub.learning._problem import Problem, State
+from commentary_hub.learning._problem import Problem, State, advance
+
+GROWN = 10.0  # a relative residual above this is no inexact solution any more
 
 
 @dataclass(frozen=True)
@@ -17,9 +20,14 @@ class Implicit:
     """dL_V/dφ = ∂L_V/∂φ − (∂²L_T/∂φ∂θ)ᵀ p with p ≈ (∂²L_T/∂θ²)⁻¹ ∂L_V/∂θ.
 
     Valid where the student is near a minimum of its training loss L_T (the implicit function theorem); used online,
-    before that, it is the field's working approximation. ``inverse`` says how p is found. L_T and its Hessian are
-    taken on the batch of the last inner step, or on the batches of the last ``batches`` steps together. With
+    before that, it is the field's working approximation. ``inverse`` says how p is found. L_T, its Hessian and the
+    mixed derivative are those of the last inner step, at the parameters that it started from, so that the training step
+    and the derivatives share one graph (and `Identity` with SGD's learning rate is exactly one step unrolled); with
+    ``batches`` > 1 they are means over the batches of the last so many steps, at the same parameters. With
     ``warm_start`` p of the same student's previous hypergradient is the first guess.
+
+    The residual ‖v − H p‖ / ‖v‖, v = ∂L_V/∂θ, comes at no cost: the pass that finds the mixed derivative finds H p too.
+    Where it is above ``GROWN`` (p = 0 would have 1) the inverse does not invert: `Diverged`, with advice.
 
     Cost: training forward, then about 2 + 2·(products of the inverse) passes. Source: Lorraine et al. 2020;
     Raghu et al. 2021, algorithm 2.
@@ -38,36 +46,43 @@ class Implicit:
         """Train from ``state`` and differentiate at its end."""
         devices = [state.parameters[0].device] if state.parameters[0].is_cuda else []
         with torch.random.fork_rng(devices=devices):
-            for step in range(problem.steps):
-                state = problem.step(state, step, create_graph=False)
+            for step in range(problem.steps - 1):
+                state = advance(problem, state, step)
+            before = state.leaves()
+            slope = problem.slope(before, problem.steps - 1, create_graph=True)
+            with torch.no_grad():
+                state = problem.update(before, slope, problem.steps - 1).detached()
             end = state.leaves()
             loss = problem.outer_loss(end)
             value = check_loss(loss, where="the outer loss")
             count = len(end.parameters)
             found = torch.autograd.grad(loss, (*end.parameters, *problem.commentary), allow_unused=True)
             vector, direct = filled(found[:count], end.parameters), filled(found[count:], problem.commentary)
-            slope = self._slope(problem, end)
+            gradients = self._mean(problem, before, slope.gradients)
 
             def product(p: Tensors) -> Tensors:
-                found = torch.autograd.grad(slope, end.parameters, p, retain_graph=True, allow_unused=True)
+                found = torch.autograd.grad(gradients, before.parameters, p, retain_graph=True, allow_unused=True)
                 return filled(found, end.parameters)
 
-            solution, residual = self.inverse.solve(product, vector, warm if self.warm_start else None)
-            mixed = filled(
-                torch.autograd.grad(slope, problem.commentary, solution, allow_unused=True), problem.commentary
+            solution = self.inverse.solve(product, vector, warm if self.warm_start else None)
+            found = torch.autograd.grad(
+                gradients, (*before.parameters, *problem.commentary), solution, allow_unused=True
+            )
+        mixed = filled(found[count:], problem.commentary)
+        residual = relative_residual(vector, filled(found[:count], end.parameters))
+        if self.inverse.advice is not None and not residual < GROWN:
+            raise Diverged(
+                f"{self.inverse.name} diverges: its residual is {residual:.2e} of the vector; {self.inverse.advice}",
+                residual=residual,
             )
         total = tuple(d - m for d, m in zip(direct, mixed, strict=True))
         return Hypergradient(
             check_finite(total, method=self.name), value, state, problem.steps, residual=residual, solution=solution
         )
 
-    def _slope(self, problem: Problem, end: State) -> Tensors:
-        """∂L_T/∂θ with its graph."""
-        last = range(max(0, problem.steps - self.batches), problem.steps)
-        losses = [problem.inner_loss(end.parameters, end, step) for step in last]
-        loss = torch.stack(losses).mean()
-        found = torch.autograd.grad(loss, end.parameters, create_graph=True, allow_unused=True)
-        # A parameter without gradient still takes part as a zero that depends on nothing.
-        return tuple(
-            p * 0 if g is None or not g.requires_grad else g for g, p in zip(found, end.parameters, strict=True)
-        )
+    def _mean(self, problem: Problem, before: State, last: Tensors) -> Tensors:
+        """∂L_T/∂θ with its graph, over the batches of the last steps."""
+        first = max(0, problem.steps - self.batches)
+        slopes = [problem.slope(before, step, create_graph=True) for step in range(first, problem.steps - 1)]
+        parts = zip(last, *(slope.gradients for slope in slopes), strict=True)
+        return tuple(torch.stack(part).mean(0) for part in parts) if slopes else last

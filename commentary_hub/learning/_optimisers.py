@@ -72,15 +72,13 @@ class SGD:
         """See the class."""
         gradients = _clipped(gradients, self.clip_norm)
         if self.weight_decay:
-            gradients = tuple(g + self.weight_decay * p for g, p in zip(gradients, parameters, strict=True))
+            gradients = _added(gradients, self.weight_decay, parameters)
         lr = _rate(self.lr, self.schedule, step)
         if not self.momentum:
-            return tuple(p - lr * g for p, g in zip(parameters, gradients, strict=True)), ()
-        velocities = tuple(self.momentum * v + g for v, g in zip(state, gradients, strict=True))
-        moves = velocities
-        if self.nesterov:
-            moves = tuple(g + self.momentum * v for g, v in zip(gradients, velocities, strict=True))
-        return tuple(p - lr * m for p, m in zip(parameters, moves, strict=True)), velocities
+            return _added(parameters, -lr, gradients), ()
+        velocities = _added(gradients, self.momentum, state)
+        moves = _added(gradients, self.momentum, velocities) if self.nesterov else velocities
+        return _added(parameters, -lr, moves), velocities
 
 
 @dataclass(frozen=True)
@@ -122,13 +120,15 @@ class Adam:
         if self.weight_decay and self.decoupled:
             parameters = tuple(p * (1 - lr * self.weight_decay) for p in parameters)
         elif self.weight_decay:
-            gradients = tuple(g + self.weight_decay * p for g, p in zip(gradients, parameters, strict=True))
+            gradients = _added(gradients, self.weight_decay, parameters)
         (beta1, beta2), count = self.betas, len(parameters)
-        firsts = tuple(beta1 * m + (1 - beta1) * g for m, g in zip(state[:count], gradients, strict=True))
-        seconds = tuple(beta2 * v + (1 - beta2) * g * g for v, g in zip(state[count:], gradients, strict=True))
+        firsts = tuple(torch.lerp(m, g, 1 - beta1) for m, g in zip(state[:count], gradients, strict=True))
+        seconds = tuple(
+            torch.addcmul(beta2 * v, g, g, value=1 - beta2) for v, g in zip(state[count:], gradients, strict=True)
+        )
         size, root = lr / (1 - beta1 ** (step + 1)), (1 - beta2 ** (step + 1)) ** 0.5
         moved = tuple(
-            p - size * m / (self._square_root(v, root) + self.eps)
+            torch.addcdiv(p, m, self._square_root(v, root) + self.eps, value=-size)
             for p, m, v in zip(parameters, firsts, seconds, strict=True)
         )
         return moved, (*firsts, *seconds)
@@ -136,9 +136,9 @@ class Adam:
     def _square_root(self, second: Tensor, root: float) -> Tensor:
         if self.eps_root:
             return (second / root**2 + self.eps_root).sqrt()
-        # Where v = 0 there was no gradient: a constant there keeps 0 · ∞ out of the derivative.
-        dead = second == 0
-        return torch.where(dead, second.new_zeros(()), torch.where(dead, second.new_ones(()), second).sqrt()) / root
+        # Where v = 0 there was no gradient: held at the least positive number, whose root is nothing beside eps, it
+        # has no derivative, which keeps 0 · ∞ out.
+        return second.clamp_min(torch.finfo(second.dtype).tiny).sqrt() / root
 
 
 @dataclass(frozen=True)
@@ -156,6 +156,11 @@ def _check(lr: float, weight_decay: float) -> None:
 
 def _rate(lr: float, schedule: Schedule | None, step: int) -> float:
     return lr if schedule is None else lr * schedule(step)
+
+
+def _added(first: Tensors, factor: float, second: Tensors) -> Tensors:
+    """Sums with a factor: first + factor · second."""
+    return tuple(torch.add(a, b, alpha=factor) for a, b in zip(first, second, strict=True))
 
 
 def _clipped(gradients: Sequence[Tensor], limit: float | None) -> Tensors:

@@ -10,18 +10,21 @@ from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from commentary_hub.commentaries import Batch, Commentary, Criterion, Reduction, commented_loss
 from commentary_hub.errors import NotDifferentiable
+from commentary_hub.learning._function import StudentFunction
 from commentary_hub.learning._optimisers import InnerOptimiser, Tensors
 
 Augmentation = Callable[[Tensor, int], Tensor]  # (inputs [B, …], seed) → inputs; deterministic in the seed
 
 
 class State(NamedTuple):
-    """A student between two steps: parameters, optimiser state, and buffers (which carry no gradient)."""
+    """A student between two steps: parameters, optimiser state, and buffers (which carry no gradient).
+
+    `Training` holds all parameters in one vector.
+    """
 
     parameters: Tensors
     optimiser: Tensors
@@ -53,10 +56,17 @@ class State(NamedTuple):
         return sum(t.numel() * t.element_size() for part in self for t in part)
 
 
+class Slope(NamedTuple):
+    """The gradient of one step's training loss in the parameters, and the buffers that computing it left."""
+
+    gradients: Tensors
+    buffers: Tensors
+
+
 class Problem(Protocol):
     """A bilevel problem along one inner run: what `Unrolled` and `Implicit` need to know, and all they know.
 
-    ``commentary`` are φ's tensors (leaves that require gradients).
+    ``commentary`` are φ's tensors (leaves that require gradients). Inner step i is ``update`` of ``slope``.
     """
 
     @property
@@ -67,11 +77,11 @@ class Problem(Protocol):
     def commentary(self) -> Tensors:
         """φ."""
 
-    def step(self, state: State, step: int, *, create_graph: bool) -> State:
-        """The state after inner step ``step``; differentiable in state and φ with ``create_graph``."""
+    def slope(self, state: State, step: int, *, create_graph: bool) -> Slope:
+        """∂L_T/∂θ at ``state`` on the batch of ``step``; with ``create_graph`` a function of θ and φ."""
 
-    def inner_loss(self, parameters: Tensors, state: State, step: int) -> Tensor:
-        """The training loss at ``parameters`` on the batch of inner step ``step``, commentaries applied."""
+    def update(self, state: State, slope: Slope, step: int) -> State:
+        """The state after inner step ``step``: what the optimiser makes of the gradients."""
 
     def outer_loss(self, state: State) -> Tensor:
         """The validation loss of the student at ``state``."""
@@ -88,7 +98,8 @@ class Training:
     sees, ``first_step`` the student's age before the first one and ``domain`` the T of progress i/T. Everything random
     in step i is a function of ``seed`` and i, so that a step can be replayed. The outer loss is the mean criterion on
     the validation examples, without weights and blends; commentaries that also act at inference (masks) act there.
-    Normalisation layers use batch statistics in both losses; dropout acts in the inner one only.
+    Normalisation layers use batch statistics in both losses; dropout acts in the inner one only. Examples are converted
+    to the student's precision after they were augmented, so that a replay in float64 sees the same ones.
     """
 
     student: nn.Module
@@ -118,38 +129,37 @@ class Training:
 
     def start(self) -> State:
         """The student as it is, with a fresh optimiser."""
-        parameters = tuple(p.detach().clone() for p in self.student.parameters())
-        buffers = tuple(b.detach().clone() for b in self.student.buffers())
-        return State(parameters, self.inner.start(parameters), buffers)
+        vector, buffers = self._function.start()
+        return State((vector,), self.inner.start((vector,)), buffers)
 
-    def step(self, state: State, step: int, *, create_graph: bool) -> State:
-        """One student update."""
+    def slope(self, state: State, step: int, *, create_graph: bool) -> Slope:
+        """The gradient of the training loss; ``state`` must hold leaves, or results of them, with ``create_graph``."""
         parameters = state.parameters
         if not create_graph:
             parameters = tuple(p.detach().requires_grad_() for p in parameters)
         buffers = tuple(b.clone() for b in state.buffers)
         loss = self._inner_loss(parameters, buffers, step, differentiable=create_graph)
-        gradients = self._gradients(loss, parameters, create_graph=create_graph)
-        if not create_graph:
-            with torch.no_grad():
-                moved, optimiser = self.inner.step(parameters, gradients, state.optimiser, self.first_step + step)
-        else:
-            moved, optimiser = self.inner.step(parameters, gradients, state.optimiser, self.first_step + step)
-        return State(moved, optimiser, buffers)
+        if not loss.requires_grad:
+            raise NotDifferentiable(
+                "the inner loss does not depend on the student's parameters: does the student or the criterion detach, "
+                "or turn outputs into labels (argmax)?"
+            )
+        return Slope(torch.autograd.grad(loss, parameters, create_graph=create_graph), buffers)
 
-    def inner_loss(self, parameters: Tensors, state: State, step: int) -> Tensor:
-        """The training loss on the batch of step ``step``; buffers stay as they are."""
-        return self._inner_loss(parameters, tuple(b.clone() for b in state.buffers), step)
+    def update(self, state: State, slope: Slope, step: int) -> State:
+        """The optimiser's step."""
+        moved, optimiser = self.inner.step(state.parameters, slope.gradients, state.optimiser, self.first_step + step)
+        return State(moved, optimiser, slope.buffers)
 
     def outer_loss(self, state: State) -> Tensor:
         """The mean criterion on the validation examples."""
-        batch = Batch(self.validation_inputs, self.validation_targets)
+        batch = Batch(self._cast(self.validation_inputs), self._cast(self.validation_targets))
         for commentary in self.commentaries:
             if commentary.at_inference:
                 batch = commentary(batch, 1.0)
         _set_mode(self.student, training=False)
         buffers = tuple(b.clone() for b in state.buffers)
-        outputs = self._call(state.parameters, buffers, batch.inputs)
+        outputs = self._function(state.parameters[0], buffers, batch.inputs)
         return commented_loss(outputs, replace(batch, weights=None), reduction="mean", criterion=self.criterion)
 
     def double(self) -> Training:
@@ -158,47 +168,41 @@ class Training:
             self,
             student=copy.deepcopy(self.student).double(),
             commentaries=tuple(copy.deepcopy(one).double() for one in self.commentaries),
-            inputs=_double(self.inputs),
-            targets=_double(self.targets),
-            validation_inputs=_double(self.validation_inputs),
-            validation_targets=_double(self.validation_targets),
         )
 
-    def _inner_loss(self, parameters: Tensors, buffers: Tensors, step: int, *, differentiable: bool = True) -> Tensor:
+    def _inner_loss(self, parameters: Tensors, buffers: Tensors, step: int, *, differentiable: bool) -> Tensor:
         rows, age = self.batches[step], self.first_step + step
         seed = self.seed + age
         inputs = self.inputs[rows]
         if self.augmentation is not None:
             inputs = self.augmentation(inputs, seed)
-        batch = Batch(inputs, self.targets[rows], rows=rows, seed=seed)
+        batch = Batch(self._cast(inputs), self._cast(self.targets[rows]), rows=rows, seed=seed)
         with torch.set_grad_enabled(differentiable):  # in plain training no graph leads to the commentaries
             for commentary in self.commentaries:
                 batch = commentary(batch, age / self.domain)
         _set_mode(self.student, training=True)
         seed_generators(seed, inputs.device)  # dropout: the caller has forked the generators
-        outputs = self._call(parameters, buffers, batch.inputs)
+        outputs = self._function(parameters[0], buffers, batch.inputs)
         return commented_loss(outputs, batch, reduction=self.reduction, criterion=self.criterion)
 
     @cached_property
-    def _names(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """The student's parameters and buffers by name, in the order of `State`."""
-        parameters = tuple(name for name, _ in self.student.named_parameters())
-        return parameters, tuple(name for name, _ in self.student.named_buffers())
+    def _function(self) -> StudentFunction:
+        return StudentFunction(self.student)
 
-    def _call(self, parameters: Tensors, buffers: Tensors, inputs: Tensor) -> Tensor:
-        names, buffer_names = self._names
-        tensors = dict(zip(names, parameters, strict=True)) | dict(zip(buffer_names, buffers, strict=True))
-        outputs: Tensor = functional_call(self.student, tensors, (inputs,))
-        return outputs
+    def _cast(self, tensor: Tensor) -> Tensor:
+        return tensor.to(self._function.dtype) if tensor.is_floating_point() else tensor
 
-    def _gradients(self, loss: Tensor, parameters: Tensors, *, create_graph: bool) -> Tensors:
-        if not loss.requires_grad:
-            raise NotDifferentiable(
-                "the inner loss does not depend on the student's parameters: does the student or the criterion detach, "
-                "or turn outputs into labels (argmax)?"
-            )
-        found = torch.autograd.grad(loss, parameters, create_graph=create_graph, allow_unused=True)
-        return tuple(torch.zeros_like(p) if g is None else g for g, p in zip(found, parameters, strict=True))
+
+def advance(problem: Problem, state: State, step: int) -> State:
+    """Inner step ``step`` as plain training does it, without any graph."""
+    slope = problem.slope(state, step, create_graph=False)
+    with torch.no_grad():
+        return problem.update(state, slope, step)
+
+
+def follow(problem: Problem, state: State, step: int) -> State:
+    """Inner step ``step`` with its graph: a function of ``state`` and φ."""
+    return problem.update(state, problem.slope(state, step, create_graph=True), step)
 
 
 def draw_batches(size: int, batch_size: int, steps: int, *, seed: int) -> Tensor:
@@ -224,7 +228,3 @@ def _set_mode(student: nn.Module, *, training: bool) -> None:
         for module in student.modules():
             if isinstance(module, _BatchNorm):
                 module.train()
-
-
-def _double(tensor: Tensor) -> Tensor:
-    return tensor.double() if tensor.is_floating_point() else tensor

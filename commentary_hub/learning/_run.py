@@ -24,7 +24,7 @@ from commentary_hub.learning._checkpoint import (
 )
 from commentary_hub.learning._hypergradient import Hypergradient, Method
 from commentary_hub.learning._optimisers import InnerOptimiser, Tensors
-from commentary_hub.learning._problem import Augmentation, State, Training, draw_batches
+from commentary_hub.learning._problem import Augmentation, State, Training, advance, draw_batches
 from commentary_hub.learning._progress import Report
 from commentary_hub.learning._result import Student
 
@@ -180,7 +180,7 @@ class Run:
             warming = replace(problem, batches=batches.to(self.device), first_step=0)
             with torch.random.fork_rng(devices=[]):
                 for step in range(self.population.warm_up):
-                    state = warming.step(state, step, create_graph=False)
+                    state = advance(warming, state, step)
         return state
 
     def identity(self) -> dict[str, Any]:

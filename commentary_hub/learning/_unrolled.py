@@ -12,7 +12,7 @@ import torch
 from commentary_hub.errors import InputError
 from commentary_hub.learning._hypergradient import Hypergradient, check_finite, check_loss, filled
 from commentary_hub.learning._optimisers import Tensors
-from commentary_hub.learning._problem import Problem, State
+from commentary_hub.learning._problem import Problem, State, advance, follow
 
 Memory = Literal["full", "stored", "checkpoints"] | int
 
@@ -59,7 +59,7 @@ class Unrolled:
         with torch.random.fork_rng(devices=devices):
             first = max(0, problem.steps - (self.truncate or problem.steps))
             for step in range(first):
-                state = problem.step(state, step, create_graph=False)
+                state = advance(problem, state, step)
             if self.memory == "full":
                 return self._kept(problem, state, first)
             return self._replayed(problem, state, first)
@@ -67,7 +67,7 @@ class Unrolled:
     def _kept(self, problem: Problem, state: State, first: int) -> Hypergradient:
         state = state.leaves()
         for step in range(first, problem.steps):
-            state = problem.step(state, step, create_graph=True)
+            state = follow(problem, state, step)
         loss = problem.outer_loss(state)
         value = check_loss(loss, where="the outer loss")
         found = filled(torch.autograd.grad(loss, problem.commentary, allow_unused=True), problem.commentary)
@@ -80,7 +80,7 @@ class Unrolled:
         for step in range(first, problem.steps):
             if (step - first) % spacing == 0 or step > last_segment:
                 kept[step] = state
-            state = problem.step(state, step, create_graph=False)
+            state = advance(problem, state, step)
         swept = problem if self.backward_dtype is None else problem.double()
         ends = _cast(state, self.backward_dtype).leaves()
         loss = swept.outer_loss(ends)
@@ -90,7 +90,7 @@ class Unrolled:
         adjoint, total = filled(found[:count], ends.differentiable), filled(found[count:], swept.commentary)
         for step, before in self._backwards(problem, kept, first, spacing):
             start = _cast(before, self.backward_dtype).leaves()
-            after = swept.step(start, step, create_graph=True)
+            after = follow(swept, start, step)
             inputs = (*start.differentiable, *swept.commentary)
             found = torch.autograd.grad(after.differentiable, inputs, adjoint, allow_unused=True)
             adjoint = filled(found[:count], start.differentiable)
@@ -127,7 +127,7 @@ class Unrolled:
             start = step - (step - first) % spacing
             for between in range(start, step):
                 if between + 1 not in kept:
-                    kept[between + 1] = problem.step(kept[between], between, create_graph=False)
+                    kept[between + 1] = advance(problem, kept[between], between)
             for back in range(step, start - 1, -1):
                 yield back, kept.pop(back)
             step = start - 1

@@ -18,7 +18,7 @@ from commentary_hub.errors import (
     SplitError,
     StatefulModule,
 )
-from commentary_hub.learning._problem import State, Training
+from commentary_hub.learning._problem import State, Training, advance, follow
 from commentary_hub.learning._result import Student
 
 
@@ -115,10 +115,10 @@ def try_student(problem: Training, name: str) -> None:
 
 def _try_step(problem: Training, name: str) -> None:
     start = problem.start()
-    after = problem.step(start.leaves(), 0, create_graph=True)
+    after = follow(problem, start.leaves(), 0)
     outer = problem.outer_loss(after)
     _check_buffers(problem, start, after, name)
-    again = problem.step(start.leaves(), 0, create_graph=False)
+    again = advance(problem, start.leaves(), 0)
     for moved, other in zip(after.parameters, again.parameters, strict=True):
         if not torch.allclose(moved, other, rtol=1e-3, atol=1e-5, equal_nan=True):
             raise StatefulModule(

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from commentary_hub.errors import Diverged, InputError
-from commentary_hub.learning import SGD, ConjugateGradient, Identity, Implicit, Neumann, Unrolled
-from tests.problems import Quadratic, Ridge, TinyWeights, relative, smooth_student, table, training
+from commentary_hub.learning import SGD, ConjugateGradient, Identity, Implicit, Neumann, Unrolled, advance
+from tests.problems import Quadratic, Ridge, TinyMask, TinyWeights, relative, smooth_student, table, training
 
 
 def test_ridge_by_conjugate_gradients_in_closed_form():
@@ -90,21 +90,30 @@ def test_damping_makes_conjugate_gradients_solve_the_damped_system():
     assert relative(found.solution, (torch.linalg.solve(damped, slope),)) < 1e-10
 
 
+def test_one_term_is_one_step_unrolled_anywhere_on_the_way():
+    """Also far from any minimum: the last step's derivatives are taken where that step started."""
+    torch.manual_seed(0)
+    problem = training([table(), TinyMask(6)], smooth_student(norm=True), steps=5, inner=SGD(lr=0.3))
+    exact = Unrolled(truncate=1).hypergradient(problem, problem.start())
+    found = Implicit(Identity(scale=0.3)).hypergradient(problem, problem.start())
+    assert relative(found.value, exact.value) < 1e-12
+    assert relative(found.state.parameters, exact.state.parameters) == 0
+
+
 def test_several_batches_stand_for_the_training_loss():
     torch.manual_seed(0)
     problem = training([table()], smooth_student(norm=True), steps=4, batch=3)
-    one = Implicit(Identity(), batches=4).hypergradient(problem, problem.start())
+    whole = Implicit(Identity(), batches=4).hypergradient(problem, problem.start())
+    before = problem.start()
+    for step in range(3):
+        before = advance(problem, before, step)
     parts = []
-    for last in range(4):
-        single = training([table()], problem.student, steps=4, batch=3)
-        order = [step for step in range(4) if step != last] + [last]
-        end = one.state
-        theta = tuple(p.detach().requires_grad_() for p in end.parameters)
-        loss = single.inner_loss(theta, end, order[-1])
-        slope = torch.autograd.grad(loss, theta, create_graph=True)
-        (part,) = torch.autograd.grad(slope, single.commentary, one.solution)
+    for step in range(4):
+        leaves = before.leaves()
+        slope = problem.slope(leaves, step, create_graph=True)
+        (part,) = torch.autograd.grad(slope.gradients, problem.commentary, whole.solution)
         parts.append(-part / 4)
-    assert relative(one.value, (sum(parts),)) < 1e-10
+    assert relative(whole.value, (sum(parts),)) < 1e-10
 
 
 @pytest.mark.parametrize(

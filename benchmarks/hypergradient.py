@@ -1,0 +1,413 @@
+"""Exact and implicit hypergradients: time and memory beside higher, torchopt, betty and a hand-written unroll.
+
+Problem: the CBR student on random pictures [3, 32, 32], batch 8, a CBR weight network with the iteration as a fourth
+channel as commentary, 64 validation examples. Contenders run interleaved in one process, every round all of them once;
+reported are medians over rounds of ratios within a round. Time on the CPU is the process's own, on one thread, which
+other work on the machine disturbs least. Peak memory: each contender in a process of its own, the peak of the resident
+set less what the process held before the contender began (after two steps of plain training).
+
+Run: ``python benchmarks/hypergradient.py [--quick | --full] [--device cuda] [--json FILE]``; ``--full`` adds T = 1,000
+to the times and 10,000 to the curve.
+"""
+
+import argparse
+import copy
+import json
+import logging
+import platform
+import statistics
+import subprocess
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.func import functional_call
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from commentary_hub.commentaries import Commentary, Stage, cross_entropy
+from commentary_hub.learning import SGD, Adam, ConjugateGradient, Implicit, Neumann, Training, Unrolled
+from commentary_hub.networks import CBR
+
+BATCH, CLASSES, EXAMPLES, HELD = 8, 10, 2_000, 64
+LR = {"sgd": 0.01, "adam": 1e-3}
+EPS_ROOT = 1e-8
+OURS = {"ours, full graph": "full", "ours, stored": "stored", "ours, √T": "checkpoints"}
+
+
+class PictureWeights(Commentary):
+    """w = sigmoid(CBR([x, i/T])), the paper's weight network."""
+
+    kind, stage = "picture_weights", Stage.WEIGHT
+
+    def __init__(self):
+        super().__init__()
+        self.trunk = CBR(4, 1)
+
+    def weights(self, inputs, progress):
+        age = inputs.new_full((len(inputs), 1, *inputs.shape[2:]), float(progress))
+        return torch.sigmoid(self.trunk(torch.cat([inputs, age], 1))).squeeze(1)
+
+    def forward(self, batch, progress):
+        return batch.weighted(self.weights(batch.inputs, progress))
+
+    def config(self):
+        return {}
+
+    @classmethod
+    def from_config(cls, _config):
+        return cls()
+
+
+class World:
+    """The same data, student and commentary for everybody."""
+
+    def __init__(self, steps, optimiser, device, held=HELD):
+        torch.manual_seed(0)
+        self.steps, self.optimiser, self.device = steps, optimiser, device
+        self.inputs = torch.randn(EXAMPLES, 3, 32, 32, device=device)
+        self.targets = torch.randint(0, CLASSES, (EXAMPLES,), device=device)
+        self.held = torch.randn(held, 3, 32, 32, device=device), torch.randint(0, CLASSES, (held,), device=device)
+        self.batches = torch.randint(0, EXAMPLES, (steps, BATCH), device=device)
+        self.student, self.commentary = CBR(3, CLASSES).to(device), PictureWeights().to(device)
+
+    def loss(self, outputs, step, weights=None):
+        rows = self.batches[step]
+        losses = nn.functional.cross_entropy(outputs, self.targets[rows], reduction="none")
+        if weights is None:
+            weights = self.commentary.weights(self.inputs[rows], step / self.steps)
+        return (weights * losses).mean()
+
+    def outer(self, outputs):
+        return nn.functional.cross_entropy(outputs, self.held[1])
+
+    def grads(self, loss):
+        return torch.autograd.grad(loss, tuple(self.commentary.parameters()))
+
+    def problem(self):
+        inner = SGD(lr=LR["sgd"]) if self.optimiser == "sgd" else Adam(lr=LR["adam"], eps_root=EPS_ROOT)
+        return Training(
+            student=self.student, commentaries=(self.commentary,), inputs=self.inputs, targets=self.targets,
+            batches=self.batches, validation_inputs=self.held[0], validation_targets=self.held[1], inner=inner,
+            reduction="mean", criterion=cross_entropy, domain=self.steps,
+        )  # fmt: skip
+
+
+def ours(memory):
+    def run(world):
+        problem = world.problem()
+        return Unrolled(memory=memory).hypergradient(problem, problem.start()).value
+
+    return run
+
+
+def hand(world):
+    """What one writes by hand: functional_call, create_graph, one backward pass through everything."""
+    student = world.student
+    names = [name for name, _ in student.named_parameters()]
+    parameters = [p.detach().clone().requires_grad_() for p in student.parameters()]
+    firsts, seconds = ([torch.zeros_like(p) for p in parameters] for _ in range(2))
+    for step in range(world.steps):
+        outputs = functional_call(student, dict(zip(names, parameters, strict=True)), world.inputs[world.batches[step]])
+        grads = torch.autograd.grad(world.loss(outputs, step), parameters, create_graph=True)
+        if world.optimiser == "sgd":
+            parameters = [p - LR["sgd"] * g for p, g in zip(parameters, grads, strict=True)]
+            continue
+        firsts = [0.9 * m + 0.1 * g for m, g in zip(firsts, grads, strict=True)]
+        seconds = [0.999 * v + 0.001 * g * g for v, g in zip(seconds, grads, strict=True)]
+        root = 1 - 0.999 ** (step + 1)
+        parameters = [
+            p - LR["adam"] / (1 - 0.9 ** (step + 1)) * m / ((v / root + EPS_ROOT).sqrt() + 1e-8)
+            for p, m, v in zip(parameters, firsts, seconds, strict=True)
+        ]
+    return world.grads(world.outer(functional_call(student, dict(zip(names, parameters, strict=True)), world.held[0])))
+
+
+def with_higher(world):
+    import higher
+
+    student = copy.deepcopy(world.student)
+    make = torch.optim.SGD if world.optimiser == "sgd" else torch.optim.Adam
+    settings = {} if world.optimiser == "sgd" else {"eps": 1e-8}
+    optimiser = make(student.parameters(), lr=LR[world.optimiser], **settings)
+    with higher.innerloop_ctx(student, optimiser, copy_initial_weights=True) as (functional, differentiable):
+        for step in range(world.steps):
+            differentiable.step(world.loss(functional(world.inputs[world.batches[step]]), step))
+        return world.grads(world.outer(functional(world.held[0])))
+
+
+def with_torchopt(world):
+    import torchopt
+
+    student = copy.deepcopy(world.student)
+    if world.optimiser == "sgd":
+        optimiser = torchopt.MetaSGD(student, lr=LR["sgd"])
+    else:
+        optimiser = torchopt.MetaAdam(student, lr=LR["adam"], eps_root=EPS_ROOT)
+    for step in range(world.steps):
+        optimiser.step(world.loss(student(world.inputs[world.batches[step]]), step))
+    return world.grads(world.outer(student(world.held[0])))
+
+
+def training(*, frozen):
+    """Training with torch.optim, alone or with the frozen commentary in the loop."""
+
+    def run(world):
+        student = copy.deepcopy(world.student)
+        make = torch.optim.SGD if world.optimiser == "sgd" else torch.optim.Adam
+        optimiser = make(student.parameters(), lr=LR[world.optimiser])
+        for step in range(world.steps):
+            rows = world.batches[step]
+            weights = 1.0
+            if frozen:
+                with torch.no_grad():
+                    weights = world.commentary.weights(world.inputs[rows], step / world.steps)
+            optimiser.zero_grad()
+            world.loss(student(world.inputs[rows]), step, weights).backward()
+            optimiser.step()
+
+    return run
+
+
+CONTENDERS = {
+    "training": training(frozen=False),
+    "training, frozen commentary": training(frozen=True),
+    **{name: ours(memory) for name, memory in OURS.items()},
+    "hand-written unroll": hand,
+    "higher": with_higher,
+    "torchopt": with_torchopt,
+}
+LIBRARIES = ("higher", "torchopt")
+
+
+def timed(run, world):
+    if world.device.type != "cuda":
+        start = time.process_time()
+        found = run(world)
+        return time.process_time() - start, found
+    torch.cuda.synchronize()
+    start = time.perf_counter()
+    found = run(world)
+    torch.cuda.synchronize()
+    return time.perf_counter() - start, found
+
+
+def times(steps, optimiser, rounds, device):
+    """Seconds of every contender in every round, and how far each is from the first of ours."""
+    world = World(steps, optimiser, device)
+    warm = World(2, optimiser, device)
+    for run in CONTENDERS.values():
+        run(warm)
+    seconds, values = {name: [] for name in CONTENDERS}, {}
+    for at in range(rounds):
+        names = list(CONTENDERS)
+        for name in names[at % len(names) :] + names[: at % len(names)]:
+            spent, values[name] = timed(CONTENDERS[name], world)
+            seconds[name].append(spent)
+    return seconds, {name: difference(found, values["ours, full graph"]) for name, found in values.items() if found}
+
+
+def difference(found, truth):
+    flat = lambda tensors: torch.cat([t.detach().double().flatten() for t in tensors])
+    return float((flat(found) - flat(truth)).norm() / flat(truth).norm())
+
+
+def ratio(seconds, name, others):
+    """The median over rounds of a contender's time by the fastest of ``others`` in the same round."""
+    return statistics.median(own / min(seconds[other][at] for other in others) for at, own in enumerate(seconds[name]))
+
+
+def peak_mb(name, steps, optimiser):
+    """Peak memory of one contender in a process of its own, in MB."""
+    command = [sys.executable, __file__, "--measure", name, "--steps", str(steps), "--optimiser", optimiser]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        return None
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def measure(name, steps, optimiser):
+    """In the process of its own: the growth of the resident set's peak while the contender runs."""
+    world = World(steps, optimiser, torch.device("cpu"))
+    CONTENDERS["training, frozen commentary"](World(2, optimiser, torch.device("cpu")))
+    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    base = status_mb("VmRSS")
+    CONTENDERS[name](world)
+    print(json.dumps(round(status_mb("VmHWM") - base, 1)))
+
+
+def status_mb(field):
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(field + ":"))
+
+
+def implicit(rounds, steps, device):
+    """Seconds per outer step of ours and betty's: one inner step, one hypergradient, one Adam step of φ.
+
+    One training and one validation batch of the same size, as in algorithm 2. betty's K iterations sum K + 1 terms.
+    """
+    logging.disable(logging.INFO)
+    results = {}
+    for name, run in {
+        "ours, Neumann, same sum": lambda world: ours_implicit(world, Neumann(terms=4, scale=LR["sgd"])),
+        "ours, Neumann(terms=3)": lambda world: ours_implicit(world, Neumann(terms=3, scale=LR["sgd"])),
+        "betty, neumann (3 iterations)": lambda world: betty(world, "neumann"),
+        "ours, CG": lambda world: ours_implicit(world, ConjugateGradient(steps=3, damping=100.0)),
+        "betty, cg (3 iterations)": lambda world: betty(world, "cg"),
+    }.items():
+        results[name] = (run, [])
+        run(World(2, "sgd", device, held=BATCH))
+    for _ in range(rounds):
+        for run, seconds in results.values():
+            seconds.append(timed(run, World(steps, "sgd", device, held=BATCH))[0] / steps)
+    return {name: seconds for name, (_, seconds) in results.items()}
+
+
+def ours_implicit(world, inverse):
+    from dataclasses import replace
+
+    problem, method = world.problem(), Implicit(inverse)
+    parameters = list(world.commentary.parameters())
+    optimiser = torch.optim.Adam(parameters, lr=1e-3)
+    state = problem.start()
+    for step in range(world.steps):
+        one = replace(problem, batches=world.batches[step : step + 1], first_step=step)
+        found = method.hypergradient(one, state)
+        state = found.state
+        for parameter, value in zip(parameters, found.value, strict=True):
+            parameter.grad = value
+        optimiser.step()
+
+
+def betty(world, method):
+    from betty.configs import Config, EngineConfig
+    from betty.engine import Engine
+    from betty.problems import ImplicitProblem
+
+    inner_batches = [(world.inputs[rows], world.targets[rows], at) for at, rows in enumerate(world.batches)]
+
+    class Outer(ImplicitProblem):
+        def forward(self, inputs, progress):
+            return world.commentary.weights(inputs, progress)
+
+        def training_step(self, batch):
+            return nn.functional.cross_entropy(self.inner(batch[0]), batch[1])
+
+    class Inner(ImplicitProblem):
+        def training_step(self, batch):
+            inputs, targets, step = batch
+            losses = nn.functional.cross_entropy(self.module(inputs), targets, reduction="none")
+            return (self.outer(inputs, step / world.steps) * losses).mean()
+
+    settings = {"neumann_iterations": 3, "neumann_alpha": LR["sgd"]} if method == "neumann" else {"cg_iterations": 3}
+    student = copy.deepcopy(world.student)
+    outer = Outer(
+        name="outer", module=world.commentary, train_data_loader=[world.held], config=Config(log_step=-1),
+        optimizer=torch.optim.Adam(world.commentary.parameters(), lr=1e-3), device=world.device,
+    )  # fmt: skip
+    inner = Inner(
+        name="inner", module=student, train_data_loader=inner_batches, device=world.device,
+        config=Config(type=method, unroll_steps=1, log_step=-1, **settings),
+        optimizer=torch.optim.SGD(student.parameters(), lr=LR["sgd"]),
+    )  # fmt: skip
+    engine = Engine(
+        config=EngineConfig(train_iters=world.steps, logger_type="none"), problems=[outer, inner],
+        dependencies={"u2l": {outer: [inner]}, "l2u": {inner: [outer]}},
+    )  # fmt: skip
+    engine.run()
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="T = 20 only, one round")
+    parser.add_argument("--full", action="store_true", help="T = 1,000 and the long curve too")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--only", choices=("times", "memory", "curve", "implicit"))
+    parser.add_argument("--measure", choices=tuple(CONTENDERS), help=argparse.SUPPRESS)
+    parser.add_argument("--steps", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--optimiser", default="sgd", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    warnings.filterwarnings("ignore")
+    if options.measure:
+        measure(options.measure, options.steps, options.optimiser)
+        return
+    device = torch.device(options.device)
+    results = {"torch": torch.__version__, "device": name_of(device)}
+    for part in (times_part, memory_part, curve_part, implicit_part):
+        name = part.__name__.removesuffix("_part")
+        if options.only in {None, name}:
+            results[name] = part(options, device)
+    if options.json:
+        options.json.write_text(json.dumps(results, indent=2) + "\n")
+
+
+def name_of(device):
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu ({platform.machine()}), 1 thread"
+
+
+def times_part(options, device):
+    rounds = {20: 1} if options.quick else {50: 7, 300: 3} | ({1_000: 3} if options.full else {})
+    found = []
+    for optimiser in LR:
+        for steps, count in rounds.items():
+            seconds, away = times(steps, optimiser, count, device)
+            print(f"\n{optimiser}, T = {steps}: median of {count} rounds")
+            print(f"  {'':30}{'seconds':>9}{'× library':>11}{'× frozen':>10}{'× plain':>9}{'value':>10}")
+            for name in CONTENDERS:
+                line = {
+                    "optimiser": optimiser, "T": steps, "contender": name, "seconds": seconds[name],
+                    "by_faster_library": ratio(seconds, name, LIBRARIES),
+                    "by_frozen": ratio(seconds, name, ["training, frozen commentary"]),
+                    "by_training": ratio(seconds, name, ["training"]), "difference": away.get(name),
+                }  # fmt: skip
+                found.append(line)
+                shown = "" if name not in away else f"{away[name]:.1e}"
+                print(
+                    f"  {name:30}{statistics.median(seconds[name]):9.3f}{line['by_faster_library']:11.2f}"
+                    f"{line['by_frozen']:10.2f}{line['by_training']:9.2f}{shown:>10}"
+                )
+    return found
+
+
+def memory_part(options, _device):
+    sizes = (20,) if options.quick else (300, 1_000)
+    found = []
+    for optimiser in LR if options.full else ("sgd",):
+        for steps in sizes:
+            peaks = {name: peak_mb(name, steps, optimiser) for name in CONTENDERS if name != "training"}
+            best = min(peaks[name] for name in LIBRARIES if peaks[name] is not None)
+            print(f"\nPeak memory above the process's own, {optimiser}, T = {steps}")
+            for name, peak in peaks.items():
+                shown = "" if not peak or name.startswith("training") else f"1/{best / peak:.1f} of the best library's"
+                print(f"  {name:30}{peak!s:>9} MB  {shown}")
+            found.append({"optimiser": optimiser, "T": steps, "peak_mb": peaks})
+    return found
+
+
+def curve_part(options, _device):
+    sizes = (20,) if options.quick else (100, 300, 1_000, 3_000) + ((10_000,) if options.full else ())
+    print("\n√T checkpoints, sgd: peak memory over T")
+    found = []
+    for steps in sizes:
+        peak = peak_mb("ours, √T", steps, "sgd")
+        found.append({"T": steps, "peak_mb": peak})
+        print(f"  {steps:7,}{peak:9} MB{peak / steps**0.5:9.2f} MB/√T")
+    return found
+
+
+def implicit_part(options, device):
+    seconds = implicit(1 if options.quick else 7, 10 if options.quick else 30, device)
+    print("\nOne outer step by implicit differentiation")
+    for name, spent in seconds.items():
+        peer = "betty, cg (3 iterations)" if "CG" in name or "cg" in name else "betty, neumann (3 iterations)"
+        print(f"  {name:32}{statistics.median(spent) * 1000:8.1f} ms{ratio(seconds, name, [peer]):8.2f} × betty")
+    return seconds
+
+
+if __name__ == "__main__":
+    main()
