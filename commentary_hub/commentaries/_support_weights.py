@@ -10,21 +10,24 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from commentary_hub.commentaries._base import Batch, Commentary, Stage
+from commentary_hub.commentaries._network import Inner
 from commentary_hub.errors import InputError, ShapeError
-from commentary_hub.networks import network
 
 _SHARPNESS = 10.0  # of the soft maximum over the other classes
 
 
 @final
 class SupportWeights(Commentary):
-    """w_i = sigmoid(g(e_i, own_i, other_i, alone_i, i/T)) in (0, 1) for the examples of one support set.
+    """w = S · softmax(g_1, …, g_S) with g_i = g(e_i, own_i, other_i, alone_i, i/T): weights of one support set, mean 1.
 
-    e = h(x) / ‖h(x)‖ [S, D] is an embedding by the network ``encoder`` (by name, with ``settings``; its ``classes`` is
-    D). own_i is the mean cosine of e_i with the *other* examples of its label, other_i the soft maximum over the other
-    labels of its mean cosine with their examples, alone_i is 1 where no other example has its label (then own_i is 0).
-    g is a small network with ``hidden`` units. Nothing in it knows a class: labels only say who belongs together, so
-    what was learned on some alphabets holds for new ones, and permuting the labels changes nothing.
+    e [S, D] are embeddings by the network ``encoder``, centred over the support set and of length 1; the encoder is a
+    name in the registry with ``settings``, or a caller's module (to be stored it needs a name, as in `WeightNetwork`),
+    and ``settings["classes"]`` is D. own_i is the mean cosine of e_i with the *other* examples of its label, other_i
+    the soft maximum over the other labels of its mean cosine with their examples, alone_i is 1 where no other example
+    has its label (then own_i is 0). g is a small network with ``hidden`` units. Nothing in it knows a class: labels
+    only say who belongs together, so what was learned on some alphabets holds for new ones, and permuting the labels
+    changes nothing. Since the mean is 1, weights set proportions and leave the learning rate alone, under every
+    reduction.
 
     A batch is a whole support set, since the weights of its examples depend on each other. Cost: one pass of the
     encoder and S² cosines a step.
@@ -38,14 +41,14 @@ class SupportWeights(Commentary):
     kind: ClassVar[str] = "support_weights"
     stage: ClassVar[Stage] = Stage.WEIGHT
 
-    def __init__(self, encoder: str, settings: Mapping[str, Any], *, hidden: int = 16) -> None:
+    def __init__(self, encoder: str | nn.Module, settings: Mapping[str, Any], *, hidden: int = 16) -> None:
         super().__init__()
         if not isinstance(settings.get("classes"), int):
             raise InputError(
                 "settings need classes, the number of the encoder's outputs D: choose 8 to 64", place="classes"
             )
-        self._config = {"encoder": encoder, "settings": dict(settings), "hidden": hidden}
-        self.encoder = network(encoder, **settings)
+        self._settings, self._hidden = dict(settings), hidden
+        self.encoder = Inner(encoder, settings)
         self.score = nn.Sequential(nn.Linear(settings["classes"] + 4, hidden), nn.Tanh(), nn.Linear(hidden, 1))
 
     def forward(self, batch: Batch, progress: Tensor | float) -> Batch:
@@ -63,25 +66,20 @@ class SupportWeights(Commentary):
                 tensor="embedded",
                 shape=tuple(embedded.shape),
             )
-        embedded = functional.normalize(embedded, dim=1)
+        embedded = functional.normalize(embedded - embedded.mean(0), dim=1)
         company = _company(embedded @ embedded.T, batch.targets)
         age = embedded.new_full((len(embedded), 1), float(progress))
         scores = self.score(torch.cat([embedded, company, age], dim=1))
-        return batch.weighted(torch.sigmoid(scores).squeeze(1))
+        return batch.weighted(len(scores) * torch.softmax(scores.squeeze(1), dim=0))
 
     def config(self) -> dict[str, Any]:
         """The encoder's name and settings, and the size of g."""
-        return dict(self._config)
+        return {"encoder": self.encoder.name, "settings": self._settings, "hidden": self._hidden}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> SupportWeights:
         """Rebuild both networks."""
-        return cls(config["encoder"], config["settings"], hidden=int(config["hidden"]))
-
-    @property
-    def value_range(self) -> tuple[float, float]:
-        """Weights lie in (0, 1)."""
-        return (0.0, 1.0)
+        return cls(**config)
 
 
 def _company(cosines: Tensor, targets: Tensor) -> Tensor:

@@ -26,14 +26,14 @@ class Adaptation:
     All parameters move (MAML, Finn et al. 2017), or with ``head`` only those whose names begin with it (ANIL, Raghu et
     al. 2020: ``head="head"`` for a module of that name); the rest stays as it was learned. ``proximity`` λ adds
     (λ/2)‖θ − θ₀‖² to the training loss: with it `Implicit` finds the hypergradient of the initialisation θ₀ (iMAML,
-    Rajeswaran et al. 2019), about which it knows nothing without.
+    Rajeswaran et al. 2019), about which it knows nothing without. ``reduction`` as in `commented_loss`.
     """
 
     inner: InnerOptimiser
     steps: int
     head: str | None = None
     proximity: float = 0.0
-    reduction: Reduction = "weight_mean"
+    reduction: Reduction = "mean"
     criterion: Criterion = cross_entropy
 
     def __post_init__(self) -> None:

@@ -1,9 +1,10 @@
 """Recipes: TOML in, artefact out; the rooms put together for `learn`, `evaluate` and `verify`."""
 
 from commentary_hub.recipes._build import Parts, open_parts
+from commentary_hub.recipes._checkpoints import CheckpointFile
 from commentary_hub.recipes._evaluate import evaluate, recipe_of, verify
 from commentary_hub.recipes._run import check, run
 from commentary_hub.recipes._save import save
 from commentary_hub.recipes._schema import Recipe
 
-__all__ = ["Parts", "Recipe", "check", "evaluate", "open_parts", "recipe_of", "run", "save", "verify"]
+__all__ = ["CheckpointFile", "Parts", "Recipe", "check", "evaluate", "open_parts", "recipe_of", "run", "save", "verify"]
