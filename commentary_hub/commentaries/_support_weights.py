@@ -11,23 +11,22 @@ from torch.nn import functional
 
 from commentary_hub.commentaries._base import Batch, Commentary, Stage
 from commentary_hub.commentaries._network import Inner
-from commentary_hub.errors import InputError, ShapeError
+from commentary_hub.errors import ShapeError
 
 _SHARPNESS = 10.0  # of the soft maximum over the other classes
 
 
 @final
 class SupportWeights(Commentary):
-    """w = S · softmax(g_1, …, g_S) with g_i = g(e_i, own_i, other_i, alone_i, i/T): weights of one support set, mean 1.
+    """w = S · softmax(g_1, …, g_S) with g_i = g(own_i, other_i, alone_i, i/T): weights of one support set, mean 1.
 
     e [S, D] are embeddings by the network ``encoder``, centred over the support set and of length 1; the encoder is a
-    name in the registry with ``settings``, or a caller's module (to be stored it needs a name, as in `WeightNetwork`),
-    and ``settings["classes"]`` is D. own_i is the mean cosine of e_i with the *other* examples of its label, other_i
-    the soft maximum over the other labels of its mean cosine with their examples, alone_i is 1 where no other example
-    has its label (then own_i is 0). g is a small network with ``hidden`` units. Nothing in it knows a class: labels
-    only say who belongs together, so what was learned on some alphabets holds for new ones, and permuting the labels
-    changes nothing. Since the mean is 1, weights set proportions and leave the learning rate alone, under every
-    reduction.
+    name in the registry with ``settings``, or a caller's module (to be stored it needs a name, as in `WeightNetwork`).
+    own_i is the mean cosine of e_i with the *other* examples of its label, other_i the soft maximum over the other
+    labels of its mean cosine with their examples, alone_i is 1 where no other example has its label (then own_i is 0).
+    g is a small network with ``hidden`` units. Nothing in it knows a class: labels only say who belongs together, so
+    what was learned on some alphabets holds for new ones, and permuting the labels changes nothing. Since the mean is
+    1, weights set proportions and leave the learning rate alone, under every reduction.
 
     A batch is a whole support set, since the weights of its examples depend on each other. Cost: one pass of the
     encoder and S² cosines a step.
@@ -43,13 +42,9 @@ class SupportWeights(Commentary):
 
     def __init__(self, encoder: str | nn.Module, settings: Mapping[str, Any], *, hidden: int = 16) -> None:
         super().__init__()
-        if not isinstance(settings.get("classes"), int):
-            raise InputError(
-                "settings need classes, the number of the encoder's outputs D: choose 8 to 64", place="classes"
-            )
         self._settings, self._hidden = dict(settings), hidden
         self.encoder = Inner(encoder, settings)
-        self.score = nn.Sequential(nn.Linear(settings["classes"] + 4, hidden), nn.Tanh(), nn.Linear(hidden, 1))
+        self.score = nn.Sequential(nn.Linear(4, hidden), nn.Tanh(), nn.Linear(hidden, 1))
 
     def forward(self, batch: Batch, progress: Tensor | float) -> Batch:
         """Multiply the support set's weights; raises `ShapeError` for an encoder that gives no vectors."""
@@ -69,7 +64,7 @@ class SupportWeights(Commentary):
         embedded = functional.normalize(embedded - embedded.mean(0), dim=1)
         company = _company(embedded @ embedded.T, batch.targets)
         age = embedded.new_full((len(embedded), 1), float(progress))
-        scores = self.score(torch.cat([embedded, company, age], dim=1))
+        scores = self.score(torch.cat([company, age], dim=1))
         return batch.weighted(len(scores) * torch.softmax(scores.squeeze(1), dim=0))
 
     def config(self) -> dict[str, Any]:

@@ -23,9 +23,10 @@ from commentary_hub.data._open import LOCAL_COPIES, class_indices, open_examples
 from commentary_hub.data._raw import RawExamples, raw_examples
 from commentary_hub.data._splits import check_disjoint, shared_keys, split_examples
 from commentary_hub.data._stream import StreamReader, numbered
-from commentary_hub.data._text import tokenise
+from commentary_hub.data._text import CHARACTERS, characters, tokenise
 
 __all__ = [
+    "CHARACTERS",
     "LOCAL_COPIES",
     "Examples",
     "Form",
@@ -34,6 +35,7 @@ __all__ = [
     "RawExamples",
     "StreamReader",
     "cache_folder",
+    "characters",
     "check_disjoint",
     "class_indices",
     "content_form",

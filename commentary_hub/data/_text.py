@@ -1,4 +1,4 @@
-"""Words to numbers for small text models: hashing, so that there is no vocabulary to learn, store or disagree on."""
+"""Text to numbers for small text models: hashed words or characters, so that there is no vocabulary to agree on."""
 
 from __future__ import annotations
 
@@ -26,5 +26,24 @@ def tokenise(texts: Iterable[str], *, length: int = 64, vocabulary: int = 4096) 
     for text in texts:
         words = _WORDS.findall(text.lower())[:length]
         ids = [1 + zlib.crc32(word.encode()) % (vocabulary - 1) for word in words]
+        rows.append(ids + [PADDING] * (length - len(ids)))
+    return torch.tensor(rows, dtype=torch.int64).reshape(-1, length)
+
+
+CHARACTERS = 97
+"""How many ids `characters` gives: 0 is padding, 1 any other character, 2 … 96 the printable ones of ASCII in order."""
+
+
+def characters(texts: Iterable[str], *, length: int = 128) -> Tensor:
+    """Character ids [N, length] int64 in 0 … 96, for a ``CharLM`` with ``vocabulary=CHARACTERS``; 0 is padding.
+
+    Characters beyond ``length`` are dropped; whoever wants them cuts the text first.
+
+    >>> characters(["a b", "ü!~~"], length=4).tolist()
+    [[67, 2, 68, 0], [1, 3, 96, 96]]
+    """
+    rows = []
+    for text in texts:
+        ids = [ord(one) - 30 if " " <= one <= "~" else 1 for one in text[:length]]
         rows.append(ids + [PADDING] * (length - len(ids)))
     return torch.tensor(rows, dtype=torch.int64).reshape(-1, length)

@@ -39,7 +39,7 @@ def by_hand(one, batch, progress):
         own = sum(peers) / len(peers) if peers else 0.0
         means = [sum(values) / len(values) for values in cosines.values()]
         other = math.log(sum(math.exp(10 * mean) for mean in means)) / 10 if means else 0.0
-        features = torch.cat([e, torch.tensor([own, other, float(not peers), progress], dtype=torch.float64)])
+        features = torch.tensor([own, other, float(not peers), progress], dtype=torch.float64)
         found.append(one.score(features).exp())
     return len(found) * torch.cat(found) / torch.cat(found).sum()
 
@@ -82,7 +82,7 @@ def test_an_artefact_keeps_the_function(tmp_path):
 def test_mistakes_are_named():
     with pytest.raises(InputError, match="no network 'conv5'"):
         SupportWeights("conv5", SETTINGS)
-    with pytest.raises(InputError, match="classes"):
-        SupportWeights("mlp", {"inputs": 3, "hidden": [5]})
+    with pytest.raises(ShapeError, match=r"it must return \[S, D\]"):
+        SupportWeights("conv_map", {"channels": 1})(Batch(torch.zeros(2, 1, 8, 8), torch.tensor([0, 1])), 0.0)
     with pytest.raises(ShapeError, match=r"one label per example"):
         weights()(Batch(torch.zeros(2, 3, dtype=torch.float64), torch.zeros(2, 2, dtype=torch.int64)), 0.0)
