@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, HTTPException, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
 from sqlalchemy import Engine, text
@@ -31,9 +32,10 @@ from commentary_hub_server.rules.repositories import (
     RepositoryShelf,
     object_key,
 )
+from commentary_hub_server.rules.uploads import Uploads
 from commentary_hub_server.rules.xet import DatabaseIndex, Signer, StoredXorbs, XetService
 from commentary_hub_server.settings import Settings
-from commentary_hub_server.store import Objects, connect, migrate, open_objects
+from commentary_hub_server.store import Leases, Objects, connect, migrate, one_at_a_time, open_objects
 
 DESCRIPTION = "Commentaries of datasets: learn once, share, reuse. Speaks the Hugging Face Hub protocol."
 
@@ -45,6 +47,7 @@ class World:
     settings: Settings
     engine: Engine
     objects: Objects
+    leases: Leases
     directory: Directory
     repositories: Repositories
     history: History
@@ -82,7 +85,9 @@ def open_world(settings: Settings) -> World:
     migrate(engine)
     objects = open_objects(settings.objects)
     directory, repositories, catalogue = Directory(engine), Repositories(engine), Catalogue(engine)
-    catalogue.create()
+    leases = Leases(engine)
+    with one_at_a_time(engine):
+        catalogue.create()
     signer = Signer(secret.encode())
     files = _XetFiles(repositories)
 
@@ -90,18 +95,17 @@ def open_world(settings: Settings) -> World:
         found = repositories.by_id(int(repository))
         return found is not None and directory.by_name(user).may_read(found.key, private=found.private)
 
-    files.service = XetService(StoredXorbs(objects), DatabaseIndex(engine), signer, may_read)
+    files.service = XetService(StoredXorbs(objects, leases), DatabaseIndex(engine), signer, may_read)
 
     def read(connection: Any, repository: Repository, file: File, limit: int) -> bytes:
-        opened = history.open_in(connection, repository, file)
-        return history.read(repository, opened, 0, limit)
+        return history.read_in(connection, repository, file, limit)
 
     indexer = Indexer(catalogue, read)
-    history = History(engine, objects, indexed=indexer, xet=files)
+    history = History(engine, objects, leases, indexed=indexer, xet=files)
     shelf = RepositoryShelf(repositories, history)
     return World(
-        settings, engine, objects, directory, repositories, history, indexer, catalogue, shelf, files.service, signer,
-        secret,
+        settings, engine, objects, leases, directory, repositories, history, indexer, catalogue, shelf, files.service,
+        signer, secret,
     )  # fmt: skip
 
 
@@ -121,6 +125,7 @@ def build_app(settings: Settings, world: World | None = None) -> FastAPI:
     world = world or open_world(settings)
     doors = hub.Doors(
         world.repositories, world.history, world.indexer, world.directory, world.objects, world.xet, world.signer,
+        Uploads(world.objects, world.leases), public_url=settings.public_url.rstrip("/"),
         quota_bytes=settings.quota_bytes or None, accel_prefix=settings.accel_prefix or None,
         redirect_s=settings.redirect_s or None,
     )  # fmt: skip
@@ -129,18 +134,26 @@ def build_app(settings: Settings, world: World | None = None) -> FastAPI:
     app.add_exception_handler(hub.Refused, lambda _request, error: hub.refusal(error))
     app.add_exception_handler(CommentaryHubError, lambda _request, error: hub.refusal(error))
 
+    app.add_exception_handler(HTTPException, hub.http_refusal)
+    app.add_exception_handler(RequestValidationError, hub.http_refusal)
+
     def authorise(request: Request, kind: str, repo: str, permission: str) -> tuple[str, str]:
-        owner, _, name = repo.partition("/")
+        owner, _, name = repo.rpartition("/")
         found = doors.repository(request, kind, owner, name, write=permission == "write")
         user = doors.profile(request).user
         return (user.name if user else ""), str(found.id)
+
+    def admit(repository: str, more_bytes: int) -> None:
+        found = world.repositories.by_id(int(repository))
+        if found is not None:
+            doors.check_quota(found.owner, more_bytes)
 
     metrics = _add_health(app, world)
     membership = Membership(world.directory, world.repositories, world.indexer)
     app.include_router(
         catalogue_routes.build_router(world.catalogue, world.shelf, lambda r: viewer_of(doors.profile(r)))
     )
-    app.include_router(xet_routes.build_router(world.xet, authorise), tags=["xet"])
+    app.include_router(xet_routes.build_router(world.xet, authorise, admit, doors.base), tags=["xet"])
     app.include_router(hub.build_router(doors))
     app.include_router(
         pages.build_router(world.catalogue, world.shelf, membership, world.secret, secure=settings.secure_cookies),

@@ -32,6 +32,7 @@ def publish(world: World, folder: Path) -> int:
                 changes.append(Change(file, data=data))
                 continue
             sha256 = hashlib.sha256(data).hexdigest()
+            world.leases.hold([object_key(sha256)])
             if world.objects.size(object_key(sha256)) is None:
                 store_stream(world.objects, [data], sha256, len(data))
             world.history.note_upload(repository, sha256, len(data))

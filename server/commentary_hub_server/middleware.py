@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import threading
 import time
+import traceback
 import uuid
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -42,7 +43,7 @@ class Observed:
         asked = headers.get(b"x-request-id", b"")
         number = asked if _ID.fullmatch(asked) else uuid.uuid4().hex.encode()
         extra = [(b"x-request-id", number)]
-        began, status = time.perf_counter(), 500
+        began, status, started = time.perf_counter(), 500, False
         left, reset = self._count(headers, scope)
         if self._limit:
             extra += [
@@ -51,8 +52,9 @@ class Observed:
             ]
 
         async def answer(message: Message) -> None:
-            nonlocal status
+            nonlocal status, started
             if message["type"] == "http.response.start":
+                started = True
                 status = message["status"]
                 message["headers"] = [*message.get("headers", []), *extra]
                 self._seconds.labels(scope["method"]).observe(time.perf_counter() - began)
@@ -63,6 +65,13 @@ class Observed:
                 await _too_many(answer, reset)
             else:
                 await self._app(scope, receive, answer)
+        except Exception:
+            # The id is what a user can tell an administrator, who finds the rest in the log.
+            trace = traceback.format_exc()
+            _log.error("failed", id=number.decode(), method=scope["method"], path=scope["path"], trace=trace)
+            if started:
+                raise
+            await _failed(answer)
         finally:
             self._requests.labels(scope["method"], str(status)).inc()
             _log.info(
@@ -85,6 +94,12 @@ class Observed:
             while len(self._windows) > _CLIENTS:
                 self._windows.popitem(last=False)
         return self._limit - count - 1, max(1, round(_WINDOW_S - (now - start)))
+
+
+async def _failed(send: Any) -> None:
+    body = b'{"error": "the hub failed: try again, and tell its administrator this reply\'s x-request-id"}'
+    await send({"type": "http.response.start", "status": 500, "headers": [(b"content-type", b"application/json")]})
+    await send({"type": "http.response.body", "body": body})
 
 
 async def _too_many(send: Any, reset: int) -> None:

@@ -6,21 +6,26 @@ import hashlib
 import shutil
 import sqlite3
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import delete, select
+from sqlalchemy import Connection, String, cast, delete, insert, select
+from sqlalchemy.exc import IntegrityError
 
-from commentary_hub.errors import CommentaryHubError
+from commentary_hub.errors import CommentaryHubError, HubConflict
 from commentary_hub_server.app import World
-from commentary_hub_server.rules.repositories import object_key
-from commentary_hub_server.rules.repositories.tables import commits, holdings, refs, repositories
+from commentary_hub_server.rules.repositories import File, object_key, read_folder, tree_id
+from commentary_hub_server.rules.repositories.tables import blobs, commits, holdings, refs, repositories
 from commentary_hub_server.rules.xet import from_text, verify_xorb, xorb_key
-from commentary_hub_server.rules.xet.tables import chunks, file_xorbs, holders, xorbs
+from commentary_hub_server.rules.xet.tables import chunks, file_xorbs, files, holders, xorbs
 from commentary_hub_server.settings import Settings
+from commentary_hub_server.store import connect
+from commentary_hub_server.store.tables import leases
 
-_PIECE = 1 << 20
+_UPKEEP = "upkeep"  # the lease that keeps a backup and a collection apart
 
 
 @dataclass
@@ -37,102 +42,162 @@ class Report:
 
 
 def check(world: World) -> Report:
-    """Read every object that a repository holds and compare its hash; every ref must name a stored commit."""
-    report, seen = Report(), set[str]()
-    with world.engine.execution_options(read_only=True).connect() as connection:
-        held = connection.execute(
-            select(holdings.c.sha256, holdings.c.size_bytes, holdings.c.xet, repositories.c.id, repositories.c.name)
-            .join(repositories, repositories.c.id == holdings.c.repository_id)
-        ).all()  # fmt: skip
+    """Prove that the hub is whole.
+
+    Every ref names a stored commit; every folder of every revision is stored and hashes to its name; every file in
+    them is held by its repository, unless it was deleted for good; every held object and every xorb is stored and
+    hashes to its name.
+    """
+    report = Report()
+    reads = world.engine.execution_options(read_only=True)
+    with reads.connect() as connection:
         lost = connection.execute(
-            select(refs.c.name, repositories.c.name)
+            select(refs.c.name.label("ref"), repositories.c.name)
             .join(repositories, repositories.c.id == refs.c.repository_id)
             .outerjoin(commits, (commits.c.repository_id == refs.c.repository_id) & (commits.c.id == refs.c.commit_id))
             .where(commits.c.id.is_(None))
         ).all()
+        report.problems += [f"{row.name}: {row.ref} names a commit that is not stored" for row in lost]
+        for number, name in [(row.id, row.name) for row in connection.execute(select(repositories))]:
+            _check_trees(connection, number, name, report)
+        held = connection.execute(
+            select(holdings, repositories.c.name)
+            .join(repositories, repositories.c.id == holdings.c.repository_id)
+            .where(holdings.c.removed.is_(False))
+            .order_by(holdings.c.sha256)
+        ).all()
         known_xorbs = connection.execute(select(xorbs.c.hash)).scalars().all()
-    report.problems += [f"{name}: {ref} names a commit that is not stored" for ref, name in lost]
-    for sha256, size, xet, number, name in held:
+    seen: set[str] = set()
+    for row in held:
         report.files += 1
-        if xet is None and sha256 in seen:
-            continue
-        seen.add(sha256)
-        try:
-            pieces = (
-                world.objects.stream(object_key(sha256), 0, size)
-                if xet is None
-                else world.xet.read_file(str(number), xet, 0, size)
-            )
-            digest = hashlib.sha256()
-            for piece in pieces:
-                digest.update(piece)
-            report.objects += 1
-            if digest.hexdigest() != sha256:
-                report.problems.append(f"{name}: object {sha256} is damaged")
-        except (OSError, LookupError) as error:
-            report.problems.append(f"{name}: object {sha256} is missing ({error})")
+        if row.xet is not None or row.sha256 not in seen:
+            _check_object(world, row, report)
+        if row.xet is None:
+            seen.add(row.sha256)
     for xorb in known_xorbs:
+        report.objects += 1
         try:
             verify_xorb(world.objects.read(xorb_key(xorb)), xorb)
-            report.objects += 1
         except (OSError, ValueError) as error:
             report.problems.append(f"xorb {xorb.hex()}: {error}")
     return report
 
 
-def collect(world: World, *, older_than_s: float) -> tuple[int, int]:
-    """Delete objects and xorbs that no repository holds and that are older than ``older_than_s``; (count, bytes).
+def _check_trees(connection: Connection, number: int, name: str, report: Report) -> None:
+    """Walk all folders of a repository once; what they name must be there."""
+    noted = set(connection.execute(select(holdings.c.sha256).where(holdings.c.repository_id == number)).scalars())
+    todo = set(connection.execute(select(commits.c.tree).where(commits.c.repository_id == number)).scalars())
+    seen: set[str] = set()
+    while todo:
+        oid = todo.pop()
+        seen.add(oid)
+        try:
+            entries = read_folder(connection, oid)
+        except LookupError:
+            report.problems.append(f"{name}: folder {oid} is not stored")
+            continue
+        if tree_id(entries) != oid:
+            report.problems.append(f"{name}: folder {oid} is damaged")
+        for entry, node in entries.items():
+            if not isinstance(node, File):
+                todo |= {node.oid} - seen
+            elif node.sha256 not in noted:
+                report.problems.append(f"{name}: {entry} names object {node.sha256}, which it does not hold")
 
-    An upload is younger than its commit is long, and a xorb in use has a lease, so nothing that is on its way is lost.
-    A xorb is forgotten by the index in one transaction before its bytes go.
+
+def _check_object(world: World, row: Any, report: Report) -> None:
+    """Read one object and compare its hash."""
+    digest = hashlib.sha256()
+    report.objects += 1
+    try:
+        with world.engine.execution_options(read_only=True).connect() as connection:
+            small = connection.execute(select(blobs.c.content).where(blobs.c.sha256 == row.sha256)).scalar()
+        if row.xet is not None:
+            pieces: Iterator[Any] = world.xet.read_file(str(row.repository_id), row.xet, 0, row.size_bytes)
+        elif small is not None:
+            pieces = iter([small])
+        else:
+            pieces = world.objects.stream(object_key(row.sha256), 0, row.size_bytes)
+        for piece in pieces:
+            digest.update(piece)
+        if digest.hexdigest() != row.sha256:
+            report.problems.append(f"{row.name}: object {row.sha256} is damaged")
+    except (OSError, LookupError, ValueError) as error:
+        report.problems.append(f"{row.name}: object {row.sha256} is missing ({error})")
+
+
+def collect(world: World, *, older_than_s: float) -> tuple[int, int]:
+    """Delete what no repository holds and is older than ``older_than_s``; (count, bytes). Safe beside traffic.
+
+    Each key is condemned first (see `Leases`): an upload of the same object either holds it already, and then it is
+    spared, or waits until it is gone and stores it again. Raises `HubConflict` while a backup is being made.
     """
-    count = size = 0
-    before = time.time() - older_than_s
-    for key, modified in list(world.objects.keys("objects")):
-        if modified < before and not _is_held(world, key.rpartition("/")[2]):
-            size += world.objects.size(key) or 0
-            world.objects.delete(key)
-            count += 1
-    for key, modified in list(world.objects.keys("parts")):
-        if modified < before:
-            size += world.objects.size(key) or 0
-            world.objects.delete(key)
-            count += 1
-    for key, modified in list(world.objects.keys("xorbs")):
-        if modified < before and _forget_xorb(world, from_text(key.rpartition("/")[2]), before):
-            size += world.objects.size(key) or 0
-            world.objects.delete(key)
-            count += 1
+    before, count, size = time.time() - older_than_s, 0, 0
+    with _alone(world.engine):
+        world.leases.forget_ended()
+        _forget_repositories(world)
+        for prefix in ("objects", "parts", "xorbs"):
+            for key, modified in list(world.objects.keys(prefix)):
+                if modified >= before:
+                    continue
+                with world.leases.condemned(key) as connection:
+                    if connection is not None and not _is_needed(connection, prefix, key.rpartition("/")[2], before):
+                        size += world.objects.size(key) or 0
+                        world.objects.delete(key)
+                        count += 1
+        with world.engine.begin() as connection:
+            unheld = blobs.c.sha256.not_in(select(holdings.c.sha256).where(holdings.c.removed.is_(False)))
+            count += connection.execute(delete(blobs).where(blobs.c.created_at < before, unheld)).rowcount
+        world.objects.sweep(max(older_than_s, 3600))
     return count, size
 
 
-def _is_held(world: World, sha256: str) -> bool:
-    with world.engine.execution_options(read_only=True).connect() as connection:
-        found = connection.execute(select(holdings.c.sha256).where(holdings.c.sha256 == sha256).limit(1)).first()
-    return found is not None
+def _is_needed(connection: Connection, prefix: str, name: str, before: float) -> bool:
+    """Whether a repository holds an object; a xorb that nobody needs is forgotten by the index at once."""
+    if prefix == "parts":
+        return False
+    if prefix == "objects":
+        held = (holdings.c.sha256 == name) & holdings.c.removed.is_(False) & holdings.c.xet.is_(None)
+        return connection.execute(select(holdings.c.sha256).where(held).limit(1)).first() is not None
+    xorb = from_text(name)
+    live = (holders.c.xorb == xorb) & (holders.c.until > before)
+    if connection.execute(select(holders.c.xorb).where(live).limit(1)).first() is not None:
+        return True
+    for table, column in ((holders, holders.c.xorb), (file_xorbs, file_xorbs.c.xorb), (chunks, chunks.c.xorb)):
+        connection.execute(delete(table).where(column == xorb))
+    connection.execute(delete(xorbs).where(xorbs.c.hash == xorb))
+    return False
 
 
-def _forget_xorb(world: World, xorb: bytes, before: float) -> bool:
+def _forget_repositories(world: World) -> None:
+    """Drop the Xet files of repositories that were deleted; numbers of repositories are never given twice."""
+    alive = select(cast(repositories.c.id, String))
     with world.engine.begin() as connection:
-        alive = select(repositories.c.id)
-        for repository, until in connection.execute(
-            select(holders.c.repository, holders.c.until).where(holders.c.xorb == xorb)
-        ).all():
-            exists = connection.execute(alive.where(repositories.c.id == int(repository))).first() is not None
-            if until > before and exists:
-                return False
-        connection.execute(delete(holders).where(holders.c.xorb == xorb))
-        connection.execute(delete(file_xorbs).where(file_xorbs.c.xorb == xorb))
-        connection.execute(delete(chunks).where(chunks.c.xorb == xorb))
-        connection.execute(delete(xorbs).where(xorbs.c.hash == xorb))
-    return True
+        for table in (files, file_xorbs, holders):
+            connection.execute(delete(table).where(table.c.repository.not_in(alive)))
+
+
+@contextmanager
+def _alone(engine: Any) -> Iterator[None]:
+    """One collection or backup at a time; a lease that a killed process left ends after a day."""
+    try:
+        with engine.begin() as connection:
+            connection.execute(delete(leases).where(leases.c.key == _UPKEEP, leases.c.until < time.time()))
+            connection.execute(insert(leases).values(key=_UPKEEP, until=time.time() + 24 * 3600))
+    except IntegrityError as error:
+        raise HubConflict("a collection or a backup is running: wait until it has ended") from error
+    try:
+        yield
+    finally:
+        with engine.begin() as connection:
+            connection.execute(delete(leases).where(leases.c.key == _UPKEEP))
 
 
 def back_up(settings: Settings, folder: Path) -> None:
     """Copy the database by SQLite's own backup, then the objects, which are never changed: whole while the hub runs.
 
-    The database comes first: every object that it names is already stored. Raises `CommentaryHubError` where the
-    database or the objects lie elsewhere: use their own tools there.
+    The database comes first: every object that it names is already stored, and nothing is collected meanwhile. Raises
+    `CommentaryHubError` where the database or the objects lie elsewhere: use their own tools there.
     """
     if settings.database_url or settings.objects_url:
         raise CommentaryHubError("back up PostgreSQL and S3 with their own tools, the database first")
@@ -140,12 +205,25 @@ def back_up(settings: Settings, folder: Path) -> None:
         raise CommentaryHubError(f"{folder} exists: name a new folder", path=folder)
     if not (settings.data_dir / "hub.sqlite3").is_file():
         raise CommentaryHubError(f"{settings.data_dir} holds no hub: name its --data-dir", path=settings.data_dir)
+    engine = connect(settings.database)
+    try:
+        with _alone(engine):
+            _copy(settings.data_dir, folder)
+    finally:
+        engine.dispose()
+
+
+def _copy(data_dir: Path, folder: Path) -> None:
     folder.mkdir(parents=True)
-    source, target = sqlite3.connect(settings.data_dir / "hub.sqlite3"), sqlite3.connect(folder / "hub.sqlite3")
-    with target:
-        source.backup(target)
-    source.close()
-    target.close()
-    shutil.copy2(settings.data_dir / "secret", folder / "secret")
-    if (settings.data_dir / "objects").is_dir():
-        shutil.copytree(settings.data_dir / "objects", folder / "objects", ignore=shutil.ignore_patterns(".writing-*"))
+    source, target = sqlite3.connect(data_dir / "hub.sqlite3"), sqlite3.connect(folder / "hub.sqlite3")
+    try:
+        with target:
+            source.backup(target)
+            target.execute("DELETE FROM object_leases WHERE key = ?", (_UPKEEP,))
+    finally:
+        source.close()
+        target.close()
+    if (data_dir / "secret").is_file():
+        shutil.copy2(data_dir / "secret", folder / "secret")
+    if (data_dir / "objects").is_dir():
+        shutil.copytree(data_dir / "objects", folder / "objects", ignore=shutil.ignore_patterns(".writing-*"))

@@ -1,6 +1,19 @@
 """Where the hub keeps things: objects by name (a local folder or S3) and one SQL database."""
 
-from commentary_hub_server.store._database import connect, metadata, migrate
+from commentary_hub_server.store._database import connect, metadata, migrate, one_at_a_time, taken, upsert
+from commentary_hub_server.store._leases import Leases
 from commentary_hub_server.store._objects import LocalObjects, Objects, S3Objects, open_objects
 
-__all__ = ["LocalObjects", "Objects", "S3Objects", "connect", "metadata", "migrate", "open_objects"]
+__all__ = [
+    "Leases",
+    "LocalObjects",
+    "Objects",
+    "S3Objects",
+    "connect",
+    "metadata",
+    "migrate",
+    "one_at_a_time",
+    "open_objects",
+    "taken",
+    "upsert",
+]

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Engine, MetaData, create_engine, event
+from sqlalchemy import Connection, Engine, MetaData, Table, create_engine, event
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import IntegrityError
 
+from commentary_hub.errors import HubConflict
+
+_START = 7243117  # the number of our advisory lock
 metadata = MetaData()  # every room's tables register here
 
 
@@ -20,7 +27,7 @@ def connect(url: str) -> Engine:
     """
     if url.startswith("postgresql://"):
         url = "postgresql+psycopg://" + url.removeprefix("postgresql://")
-    engine = create_engine(url, pool_pre_ping=True)
+    engine = create_engine(url, pool_pre_ping=True, pool_size=16, max_overflow=32)
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
@@ -31,11 +38,37 @@ def migrate(engine: Engine) -> None:
     """Bring the tables to this version's form; safe to call from several processes at start."""
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).with_name("migrations")))
-    with engine.begin() as connection:
-        if engine.dialect.name == "postgresql":
-            connection.exec_driver_sql("SELECT pg_advisory_xact_lock(7243117)")
+    with one_at_a_time(engine), engine.begin() as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
+
+
+@contextmanager
+def one_at_a_time(engine: Engine) -> Iterator[None]:
+    """Several processes that start at once make tables one after the other (SQLite's write lock does it by itself)."""
+    if engine.dialect.name != "postgresql":
+        yield
+        return
+    with engine.connect() as connection:
+        connection.exec_driver_sql(f"SELECT pg_advisory_lock({_START})")
+        try:
+            yield
+        finally:
+            connection.exec_driver_sql(f"SELECT pg_advisory_unlock({_START})")
+
+
+def upsert(connection: Connection | Engine, table: Table) -> Any:
+    """An ``INSERT`` that can say what happens ``on_conflict_do_nothing`` or ``…_do_update``, in either database."""
+    return (postgresql if connection.dialect.name == "postgresql" else sqlite).insert(table)
+
+
+@contextmanager
+def taken(message: str, **facts: Any) -> Iterator[None]:
+    """What the database refuses as taken (two requests ran at once) is the `HubConflict` that one alone would get."""
+    try:
+        yield
+    except IntegrityError as error:
+        raise HubConflict(message, **facts) from error
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:

@@ -5,22 +5,32 @@ from __future__ import annotations
 import os
 import re
 import tempfile
+import threading
+import time
 from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import Protocol
+from typing import IO, Protocol
 
 from commentary_hub.errors import CommentaryHubError
 
 _KEY = re.compile(r"[a-z0-9][a-z0-9._-]*(/[a-z0-9][a-z0-9._-]*)*")
 _PIECE = 1 << 20
+_WRITING = ".writing-"
+_SINGLE_PUT_BYTES = 80 << 20  # one request, which can refuse to replace; more goes in parts
 
 
 class Objects(Protocol):
     """A flat store. Keys are lower-case paths; a key's bytes never change."""
 
+    def spool(self) -> IO[bytes]:
+        """A file to write an object to before it has its key; it vanishes when it is closed."""
+
+    def adopt(self, key: str, spool: IO[bytes]) -> bool:
+        """Make a spool's content the object ``key``, durable on return; ``False`` (and no change) where it exists."""
+
     def put(self, key: str, data: Iterable[bytes | memoryview]) -> bool:
-        """Store the pieces of ``data``; durable on return. ``False``, and nothing changed, where the key exists."""
+        """Store the pieces of ``data``, as `adopt` does."""
 
     def size(self, key: str) -> int | None:
         """Bytes, or ``None`` where there is no such key."""
@@ -29,13 +39,16 @@ class Objects(Protocol):
         """A range; raises `FileNotFoundError`."""
 
     def stream(self, key: str, start: int, length: int) -> Iterator[bytes]:
-        """The same in pieces of at most 1 MiB."""
+        """The same in pieces."""
 
     def delete(self, key: str) -> None:
         """Forget; no error where there is nothing."""
 
     def keys(self, prefix: str) -> Iterator[tuple[str, float]]:
         """(key, last modified in seconds since the epoch) of all keys below ``prefix``."""
+
+    def sweep(self, older_than_s: float) -> None:
+        """Remove spools that a process left when it was killed."""
 
     def local_path(self, key: str) -> Path | None:
         """The file, where it is one on this machine."""
@@ -57,32 +70,42 @@ def _checked(key: str) -> str:
     return key
 
 
+def _fill(spool: IO[bytes], data: Iterable[bytes | memoryview]) -> None:
+    for piece in data:
+        spool.write(piece)
+
+
 class LocalObjects:
     """Files in a folder: written beside, synchronised, then linked into place, so that a name is whole or absent."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         folder.mkdir(parents=True, exist_ok=True)
+        self._durable: set[Path] = set()  # folders whose own entry this process has synchronised
+        self._lock = threading.Lock()
 
-    def put(self, key: str, data: Iterable[bytes | memoryview]) -> bool:
+    def spool(self) -> IO[bytes]:
+        """See `Objects`."""
+        return tempfile.NamedTemporaryFile(prefix=_WRITING, dir=self._folder)
+
+    def adopt(self, key: str, spool: IO[bytes]) -> bool:
         """See `Objects`."""
         path = self._folder / _checked(key)
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=".writing-", dir=self._folder)
+        spool.flush()
+        os.fsync(spool.fileno())
         try:
-            with os.fdopen(handle, "wb") as file:
-                for piece in data:
-                    file.write(piece)
-                file.flush()
-                os.fsync(file.fileno())
-            try:
-                os.link(name, path)  # fails where the key exists: the first writer wins, and nothing is replaced
-            except FileExistsError:
-                return False
-            self._sync(path.parent)
-            return True
-        finally:
-            Path(name).unlink(missing_ok=True)
+            os.link(spool.name, path)  # fails where the key exists: the first writer wins, and nothing is replaced
+        except FileExistsError:
+            return False
+        self._sync(path.parent)
+        return True
+
+    def put(self, key: str, data: Iterable[bytes | memoryview]) -> bool:
+        """See `Objects`."""
+        with self.spool() as spool:
+            _fill(spool, data)
+            return self.adopt(key, spool)
 
     def size(self, key: str) -> int | None:
         """See `Objects`."""
@@ -99,7 +122,7 @@ class LocalObjects:
 
     def stream(self, key: str, start: int, length: int) -> Iterator[bytes]:
         """See `Objects`."""
-        with (self._folder / _checked(key)).open("rb") as file:
+        with (self._folder / _checked(key)).open("rb", buffering=0) as file:
             file.seek(start)
             while length > 0 and (piece := file.read(min(_PIECE, length))):
                 length -= len(piece)
@@ -115,6 +138,12 @@ class LocalObjects:
             if path.is_file():
                 yield path.relative_to(self._folder).as_posix(), path.stat().st_mtime
 
+    def sweep(self, older_than_s: float) -> None:
+        """See `Objects`."""
+        for path in self._folder.glob(f"{_WRITING}*"):
+            if path.stat().st_mtime < time.time() - older_than_s:
+                path.unlink(missing_ok=True)
+
     def local_path(self, key: str) -> Path | None:
         """See `Objects`."""
         return self._folder / _checked(key)
@@ -125,19 +154,26 @@ class LocalObjects:
         return None
 
     def _sync(self, folder: Path) -> None:
+        """Make a new name in ``folder`` durable, and the folder itself, all the way up, the first time."""
         while True:
             handle = os.open(folder, os.O_RDONLY)
             try:
                 os.fsync(handle)
             finally:
                 os.close(handle)
-            if folder == self._folder:
+            with self._lock:
+                known = folder in self._durable
+                self._durable.add(folder)
+            if known or folder == self._folder:
                 return
             folder = folder.parent
 
 
 class S3Objects:
-    """Objects in an S3-compatible bucket, through ``obstore``."""
+    """Objects in an S3-compatible bucket, through ``obstore``.
+
+    The server must honour ``If-None-Match: *`` (AWS, Ceph, MinIO, R2 do): it decides which of two first writers wins.
+    """
 
     def __init__(self, url: str) -> None:
         import obstore  # noqa: PLC0415 - the embedded default runs without it
@@ -149,16 +185,30 @@ class S3Objects:
         except Exception as error:
             raise CommentaryHubError(f"cannot open {url}: {error}; check the AWS_… variables", url=url) from error
 
+    def spool(self) -> IO[bytes]:
+        """See `Objects`."""
+        return tempfile.SpooledTemporaryFile(max_size=16 * _PIECE)
+
+    def adopt(self, key: str, spool: IO[bytes]) -> bool:
+        """See `Objects`."""
+        size = spool.seek(0, os.SEEK_END)
+        spool.seek(0)
+        if self.size(key) is not None:
+            return False
+        if size > _SINGLE_PUT_BYTES:  # only content-addressed objects are this large: two writers write the same
+            self._obstore.put(self._store, _checked(key), spool)
+            return True
+        try:
+            self._obstore.put(self._store, _checked(key), spool.read(), mode="create")
+        except self._obstore.exceptions.AlreadyExistsError:
+            return False
+        return True
+
     def put(self, key: str, data: Iterable[bytes | memoryview]) -> bool:
         """See `Objects`."""
-        with tempfile.SpooledTemporaryFile(max_size=16 * _PIECE) as file:
-            for piece in data:
-                file.write(piece)
-            file.seek(0)
-            if self.size(key) is not None:
-                return False
-            self._obstore.put(self._store, _checked(key), file)
-        return True
+        with self.spool() as spool:
+            _fill(spool, data)
+            return self.adopt(key, spool)
 
     def size(self, key: str) -> int | None:
         """See `Objects`."""
@@ -195,6 +245,9 @@ class S3Objects:
         for page in self._obstore.list(self._store, prefix):
             for entry in page:
                 yield entry["path"], entry["last_modified"].timestamp()
+
+    def sweep(self, older_than_s: float) -> None:
+        """Spools lie in the system's temporary folder, without a name."""
 
     def local_path(self, key: str) -> Path | None:
         """Not on this machine."""

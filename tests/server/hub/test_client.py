@@ -38,7 +38,7 @@ def api(hub):
 
 @pytest.fixture
 def repo(api, request):
-    name = "ada/" + request.node.name.replace("[", "-").replace("]", "").replace("_", "-")[:60]
+    name = f"ada/{request.node.originalname.replace('_', '-')[:50]}-{abs(hash(request.node.name)) % 10**6}"
     api.create_repo(name, repo_type=DATA)
     return name
 

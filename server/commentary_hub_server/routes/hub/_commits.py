@@ -11,13 +11,15 @@ from fastapi import APIRouter, Depends, Request
 
 from commentary_hub.errors import ArtefactError, InputError
 from commentary_hub.manifest import split_card
-from commentary_hub_server.routes.hub._doors import Doors, Refused, plain
-from commentary_hub_server.routes.hub._repositories import Payload, _base
+from commentary_hub_server.routes.hub._addresses import plain
+from commentary_hub_server.routes.hub._doors import Doors, Refused
+from commentary_hub_server.routes.hub._repositories import Payload
 from commentary_hub_server.rules.repositories import KINDS, Change, File, Repository, check_path
 
 MAX_INLINE_BYTES = 1 << 20  # a larger file, or one that is not text, goes by Xet or LFS
 MAX_BODY_BYTES = 256 << 20
 MAX_FILES = 20_000
+MAX_OPERATIONS = 50_000
 
 
 async def bounded_body(request: Request) -> bytes:
@@ -58,10 +60,11 @@ def _add(router: APIRouter, doors: Doors, kind: str) -> None:
         asked = payload.get("files", [])
         if not isinstance(asked, list) or len(asked) > MAX_FILES:
             raise Refused(400, f"files is a list of at most {MAX_FILES}")
+        if not all(isinstance(line, dict) for line in asked):
+            raise Refused(400, "each of files is an object with path, size and sample")
+        paths = [check_path(str(line.get("path", ""))) for line in asked]
         answer = []
-        for line in asked:
-            path = check_path(str(line.get("path", "")))
-            known = doors.history.node(commit, path)
+        for line, path, known in zip(asked, paths, doors.history.nodes(commit, paths), strict=True):
             mode = "regular" if _is_inline(line) else "lfs"
             fresh: dict[str, Any] = {"path": path, "uploadMode": mode, "shouldIgnore": False}
             if isinstance(known, File):
@@ -93,7 +96,7 @@ def _add(router: APIRouter, doors: Doors, kind: str) -> None:
             author=profile.user.name,
             parent=header.get("parentCommit") or None,
         )
-        web = f"{_base(request)}{'/datasets' if kind == 'dataset' else ''}/{repository.name}/commit/{made.id}"
+        web = f"{doors.base(request)}{'/datasets' if kind == 'dataset' else ''}/{repository.public_id}/commit/{made.id}"
         return {"success": True, "commitOid": made.id, "commitUrl": web, "hookOutput": ""}
 
 
@@ -141,6 +144,8 @@ def _parse(body: bytes) -> tuple[dict[str, Any], list[Change]]:
             if isinstance(error, InputError):
                 raise
             raise InputError(f"line {number} of the commit is not an operation: {error}") from error
+        if len(changes) > MAX_OPERATIONS:
+            raise InputError(f"a commit has at most {MAX_OPERATIONS:,} operations: make several")
     return header, changes
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import urlencode
 
-from fastapi import Request
+from fastapi import HTTPException, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 
 from commentary_hub.errors import (
@@ -18,14 +19,12 @@ from commentary_hub.errors import (
     HubNotFound,
     InputError,
 )
+from commentary_hub_server.routes.hub._addresses import plain
 from commentary_hub_server.rules.accounts import Directory, Profile
 from commentary_hub_server.rules.repositories import Commit, History, Indexer, Repositories, Repository
+from commentary_hub_server.rules.uploads import Uploads
 from commentary_hub_server.rules.xet import Signer, XetService
 from commentary_hub_server.store import Objects
-
-SLASH = "\ue000"  # stands for %2F inside one segment of an address; no path or name may hold it
-Scope = MutableMapping[str, Any]
-App = Callable[[Scope, Any, Any], Awaitable[None]]
 
 
 class Refused(Exception):
@@ -42,11 +41,21 @@ class Refused(Exception):
 def refusal(error: Refused | CommentaryHubError) -> JSONResponse:
     """The reply for a refusal or for one of our errors."""
     if isinstance(error, CommentaryHubError):
-        error = Refused(_status(error), error.message)
+        error = Refused(_status(error), error.message, error.facts.get("code"))
     headers = {"X-Error-Message": error.message.encode("ascii", "replace").decode().replace("\n", " ")[:500]}
     if error.code:
         headers["X-Error-Code"] = error.code
     return JSONResponse({"error": error.message, **error.body}, error.status, headers | error.headers)
+
+
+async def http_refusal(_request: Request, error: Exception) -> JSONResponse:
+    """The reply for what the web framework refuses: a bad parameter, an unknown address."""
+    if isinstance(error, RequestValidationError):
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        return refusal(Refused(400, f"{where}: {first['msg']}"))
+    assert isinstance(error, HTTPException)
+    return refusal(Refused(error.status_code, str(error.detail), headers=dict(error.headers or {})))
 
 
 def _status(error: CommentaryHubError) -> int:
@@ -70,9 +79,21 @@ class Doors:
     objects: Objects
     xet: XetService
     signer: Signer
+    uploads: Uploads
+    public_url: str = ""
     quota_bytes: int | None = None
     accel_prefix: str | None = None
     redirect_s: int | None = None
+
+    def base(self, request: Request) -> str:
+        """Where the world reaches this hub: as set, or as it was asked."""
+        return self.public_url or str(request.base_url).rstrip("/")
+
+    def here(self, request: Request, query: Iterable[tuple[str, str]]) -> str:
+        """The address that was asked, encoded as it was, with another query."""
+        path = request.scope["raw_path"].split(b"?")[0].decode("latin-1")
+        root = request.scope.get("root_path", "")
+        return f"{self.base(request)}{path.removeprefix(root)}?{urlencode(list(query))}"
 
     def profile(self, request: Request) -> Profile:
         """Who asks, by their bearer token; a wrong token is refused, none is a stranger."""
@@ -110,23 +131,6 @@ class Doors:
         limit = self.quota_bytes
         account = self.directory.owner(owner)
         if account is not None and account.quota_bytes is not None:
-            limit = account.quota_bytes
+            limit = account.quota_bytes or None
         if limit is not None and self.repositories.used_bytes(owner) + more_bytes > limit:
             raise Refused(403, f"{owner} would have more than the {limit:,} bytes allowed: delete something first")
-
-
-def plain(segment: str) -> str:
-    """A segment of an address with its encoded slashes restored."""
-    return segment.replace(SLASH, "/")
-
-
-def raw_path_middleware(app: App) -> App:
-    """Route on the raw path: an encoded slash belongs to its segment, and nothing is decoded twice."""
-
-    async def routed(scope: Scope, receive: Any, send: Any) -> None:
-        if scope["type"] == "http" and b"%2" in scope.get("raw_path", b""):
-            segments = scope["raw_path"].split(b"?")[0].decode("latin-1").split("/")
-            scope = {**scope, "path": "/".join(unquote(part).replace("/", SLASH) for part in segments)}
-        await app(scope, receive, send)
-
-    return routed

@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import islice
 from typing import Annotated, Any
-from urllib.parse import quote, urlencode
+from urllib.parse import quote
 
 from fastapi import APIRouter, Form, Query, Request
 from fastapi.responses import JSONResponse, RedirectResponse, Response, StreamingResponse
 
-from commentary_hub_server.routes.hub._doors import Doors, Refused, plain
-from commentary_hub_server.routes.hub._repositories import _base, _time
-from commentary_hub_server.rules.repositories import KINDS, Commit, File, Node, Opened, Repository, object_key
+from commentary_hub_server.routes.hub._addresses import plain
+from commentary_hub_server.routes.hub._doors import Doors, Refused
+from commentary_hub_server.routes.hub._repositories import pointer_bytes, time_text
+from commentary_hub_server.rules.repositories import (
+    KINDS,
+    Commit,
+    File,
+    Node,
+    Opened,
+    Repository,
+    is_blob,
+    object_key,
+)
 
 PAGE, EXPANDED_PAGE = 1000, 50
 MAX_PATHS = 20_000
@@ -43,20 +54,16 @@ def _add_listing(router: APIRouter, doors: Doors, kind: str) -> None:
         repository = doors.repository(request, kind, owner, name)
         commit = doors.commit(repository, revision)
         size = min(limit, EXPANDED_PAGE if expand else PAGE)
-        page: list[tuple[str, Node]] = []
         try:
-            for entry in doors.history.files(commit, plain(path).strip("/"), recursive=recursive):
-                if entry[0] > cursor or not cursor:
-                    page.append(entry)
-                if len(page) > size:
-                    break
+            below = doors.history.files(commit, plain(path).strip("/"), recursive=recursive, after=cursor)
+            page = list(islice(below, size + 1))
         except FileNotFoundError as error:
             raise Refused(404, f"{plain(path)!r} does not exist on {plain(revision)!r}", "EntryNotFound") from error
-        response = JSONResponse([_line(path, node, commit if expand else None) for path, node in page[:size]])
+        response = JSONResponse(_lines(doors, repository, commit, page[:size], expand=expand))
         if len(page) > size:
             kept = [pair for pair in request.query_params.multi_items() if pair[0] != "cursor"]
-            here = f"{_base(request)}{quote(request.url.path)}"
-            response.headers["Link"] = f'<{here}?{urlencode([*kept, ("cursor", page[size - 1][0])])}>; rel="next"'
+            next_page = doors.here(request, [*kept, ("cursor", page[size - 1][0])])
+            response.headers["Link"] = f'<{next_page}>; rel="next"'
         return response
 
     router.get(f"{base}/tree/{{revision}}", summary="Files and folders", name=f"{kind}_tree")(tree)
@@ -74,21 +81,36 @@ def _add_listing(router: APIRouter, doors: Doors, kind: str) -> None:
     ) -> list[dict[str, Any]]:
         repository = doors.repository(request, kind, owner, name)
         commit = doors.commit(repository, revision)
-        found = ((path, doors.history.node(commit, path.strip("/"))) for path in paths)
-        return [_line(path.strip("/"), node, commit if expand else None) for path, node in found if node is not None]
+        wanted = [path.strip("/") for path in paths]
+        found = zip(wanted, doors.history.nodes(commit, wanted), strict=True)
+        entries = [(path, node) for path, node in found if node is not None and path]
+        if expand and len(entries) > PAGE:
+            raise Refused(400, f"expand looks at most {PAGE} paths up at once")
+        return _lines(doors, repository, commit, entries, expand=expand)
 
 
-def _line(path: str, node: Node, commit: Commit | None) -> dict[str, Any]:
-    if not isinstance(node, File):
-        line: dict[str, Any] = {"type": "directory", "oid": node.oid, "size": 0, "path": path}
-    else:
-        line = {"type": "file", "oid": node.oid, "size": node.size_bytes, "path": path}
-        if node.is_large:
-            line["lfs"] = {"oid": node.sha256, "size": node.size_bytes, "pointerSize": 134}
-    if commit is not None:
-        line["lastCommit"] = {"id": commit.id, "title": commit.title, "date": _time(commit.created_at)}
-        line["securityFileStatus"] = None
-    return line
+def _lines(
+    doors: Doors, repository: Repository, commit: Commit, entries: list[tuple[str, Node]], *, expand: bool
+) -> list[dict[str, Any]]:
+    """Entries as the clients read them; with ``expand`` also the commit that last changed each."""
+    large = [node.sha256 for _, node in entries if isinstance(node, File) and node.is_large]
+    xet = doors.history.xet_hashes(repository, large)
+    last = doors.history.last_commits(repository, commit, [path for path, _ in entries]) if expand else {}
+    lines = []
+    for path, node in entries:
+        size = node.size_bytes if isinstance(node, File) else 0
+        line: dict[str, Any] = {"type": "directory", "oid": node.oid, "size": size, "path": path}
+        if isinstance(node, File):
+            line["type"] = "file"
+            if node.is_large:
+                line["lfs"] = {"oid": node.sha256, "size": node.size_bytes, "pointerSize": pointer_bytes(node)}
+            if node.sha256 in xet:
+                line["xetHash"] = xet[node.sha256]
+        if path in last:
+            by = last[path]
+            line["lastCommit"] = {"id": by.id, "title": by.title, "date": time_text(by.created_at)}
+        lines.append(line)
+    return lines
 
 
 def _add_resolve(router: APIRouter, doors: Doors, kind: str) -> None:
@@ -97,8 +119,8 @@ def _add_resolve(router: APIRouter, doors: Doors, kind: str) -> None:
     def resolve(request: Request, owner: str, name: str, revision: str, path: str) -> Response:
         repository = doors.repository(request, kind, owner, name)
         if repository.name.lower() != f"{owner}/{name}".lower():
-            target = f"{prefix}/{repository.name}/resolve/{quote(plain(revision), safe='')}/{quote(plain(path))}"
-            return RedirectResponse(f"{_base(request)}{target}", 307)
+            target = f"{prefix}/{repository.public_id}/resolve/{quote(plain(revision), safe='')}/{quote(plain(path))}"
+            return RedirectResponse(f"{doors.base(request)}{target}", 307)
         commit = doors.commit(repository, revision)
         opened = doors.history.open(repository, commit, plain(path))
         if opened is None:
@@ -134,12 +156,12 @@ def _answer(doors: Doors, request: Request, repository: Repository, opened: Open
     if opened.file.is_large:
         headers |= {"X-Linked-Size": str(size), "X-Linked-Etag": f'"{etag}"'}
     if opened.xet is not None:
-        base = _base(request)
+        base = doors.base(request)
         kind = "datasets" if repository.kind == "dataset" else "models"
-        auth = f"{base}/api/{kind}/{repository.name}/xet-read-token/{opened.commit}"
+        auth = f"{base}/api/{kind}/{repository.public_id}/xet-read-token/{opened.commit}"
         headers |= {"X-Xet-Hash": opened.xet, "Link": f'<{auth}>; rel="xet-auth"'}
     known = [tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")]
-    if f'"{etag}"' in known:
+    if f'"{etag}"' in known or "*" in known:
         return Response(status_code=304, headers=headers)
     start, end = _range(request, etag, size, headers)
     status = 206 if (start, end) != (0, size) or "content-range" in {h.lower() for h in headers} else 200
@@ -154,10 +176,11 @@ def _bytes(
 ) -> Response:
     """The bytes: handed to a front server or to S3 where that is set, streamed otherwise."""
     key = object_key(opened.file.sha256)
-    if opened.xet is None and doors.accel_prefix is not None and doors.objects.local_path(key) is not None:
+    is_object = opened.xet is None and not is_blob(opened.file)
+    if is_object and doors.accel_prefix is not None and doors.objects.local_path(key) is not None:
         kept = {name: value for name, value in headers.items() if name not in {"Content-Length", "Content-Range"}}
         return Response(headers=kept | {"X-Accel-Redirect": f"{doors.accel_prefix}/{key}"})
-    if opened.xet is None and doors.redirect_s is not None:
+    if is_object and doors.redirect_s is not None:
         url = doors.objects.signed_url(key, doors.redirect_s)
         if url is not None:
             return RedirectResponse(url, 302, {"X-Repo-Commit": opened.commit, "ETag": headers["ETag"]})

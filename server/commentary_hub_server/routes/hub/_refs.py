@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse, Response
 
-from commentary_hub_server.routes.hub._doors import Doors, Refused, plain
-from commentary_hub_server.routes.hub._repositories import Payload, _base, _time
+from commentary_hub_server.routes.hub._addresses import plain
+from commentary_hub_server.routes.hub._doors import Doors, Refused
+from commentary_hub_server.routes.hub._repositories import Payload, time_text
 from commentary_hub_server.rules.repositories import KINDS, Commit
 
-PAGE = 100
+PAGE, MAX_PAGE = 100, 10_000
 
 
 def add(router: APIRouter, doors: Doors) -> None:
@@ -39,15 +40,22 @@ def _add_reading(router: APIRouter, doors: Doors, kind: str) -> None:
         return {"branches": those("refs/heads/"), "tags": those("refs/tags/"), "converts": [], "pullRequests": []}
 
     @router.get(f"{base}/commits/{{revision}}", summary="History, newest first", name=f"{kind}_commits")
-    def commits(request: Request, owner: str, name: str, revision: str, p: int = 0, limit: int = PAGE) -> Response:
+    def commits(
+        request: Request,
+        owner: str,
+        name: str,
+        revision: str,
+        p: Annotated[int, Query(ge=0, le=MAX_PAGE)] = 0,
+        limit: int = PAGE,
+    ) -> Response:
         repository = doors.repository(request, kind, owner, name)
-        page, size = max(0, p), max(1, min(limit, PAGE))
-        log = doors.history.log(repository, doors.commit(repository, revision), (page + 1) * size + 1)
-        response = JSONResponse([_line(commit) for commit in log[page * size : (page + 1) * size]])
-        response.headers["X-Total-Count"] = str(len(log))
-        if len(log) > (page + 1) * size:
-            here = f"{_base(request)}{request.url.path}"
-            response.headers["Link"] = f'<{here}?limit={size}&p={page + 1}>; rel="next"'
+        page, size = p, max(1, min(limit, PAGE))
+        log = doors.history.log(repository, doors.commit(repository, revision), size + 1, page * size)
+        response = JSONResponse([_line(commit) for commit in log[:size]])
+        if len(log) > size:
+            kept = [pair for pair in request.query_params.multi_items() if pair[0] not in {"limit", "p"}]
+            next_page = doors.here(request, [*kept, ("limit", str(size)), ("p", str(page + 1))])
+            response.headers["Link"] = f'<{next_page}>; rel="next"'
         return response
 
 
@@ -103,5 +111,5 @@ def _line(commit: Commit) -> dict[str, Any]:
         "title": commit.title,
         "message": commit.message,
         "authors": [{"user": commit.author, "avatar": ""}],
-        "date": _time(commit.created_at),
+        "date": time_text(commit.created_at),
     }

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Annotated, Any
-from urllib.parse import urlencode
+from urllib.parse import quote
 
 from fastapi import APIRouter, Body, Query, Request, Response
 from fastapi.responses import JSONResponse, RedirectResponse
 
 from commentary_hub.errors import HubConflict
+from commentary_hub_server.routes.hub._addresses import plain
 from commentary_hub_server.routes.hub._doors import Doors, Refused
 from commentary_hub_server.rules.accounts import Profile
-from commentary_hub_server.rules.repositories import KINDS, Commit, File, Filters, Repository
+from commentary_hub_server.rules.repositories import KINDS, SHORT, SORTS, Commit, File, Filters, Repository
 
 MAX_LISTED = 1000
 MAX_SIBLINGS = 50_000
@@ -23,8 +24,8 @@ Payload = Annotated[dict[str, Any], Body()]
 def add(router: APIRouter, doors: Doors) -> None:
     """Add the routes."""
     _add_changes(router, doors)
-    _add_settings(router, doors)
     for kind in KINDS:
+        _add_settings(router, doors, kind)
         _add_reading(router, doors, kind)
 
 
@@ -33,24 +34,26 @@ def _add_changes(router: APIRouter, doors: Doors) -> None:
     def create(request: Request, payload: Payload) -> Response:
         profile = doors.demand_user(request)
         kind, owner, name = _named(payload, profile)
-        private = payload.get("visibility", "private" if payload.get("private") else "public") == "private"
+        private = bool(_private(payload))
         if kind not in KINDS:
             raise Refused(400, f"Repositories of type {kind!r} are not hosted here: only datasets and models are")
         account = doors.directory.owner(owner)
         if account is None or not profile.may_write(f"{kind}/{account.name}/{name}".lower()):
             raise Refused(403, f"You don't have the rights to create a {kind} under the namespace {owner!r}")
-        url = f"{_base(request)}{'/datasets' if kind == 'dataset' else ''}/{account.name}/{name}"
         try:
             made = doors.repositories.create(kind, account.name, name, private=private)
         except HubConflict as error:
-            existing = doors.repositories.get(kind, f"{account.name}/{name}")
-            assert existing is not None
-            raise Refused(409, error.message, url=url, name=existing.name, id=existing.name) from error
-        return JSONResponse({"url": url, "name": made.name, "id": made.name, "private": made.private})
+            there = doors.repositories.get(kind, f"{account.name}/{name}")
+            known = f"{account.name}/{name}" if there is None else there.public_id
+            raise Refused(409, error.message, url=_page(doors, request, kind, known), name=known, id=known) from error
+        url = _page(doors, request, kind, made.public_id)
+        return JSONResponse({"url": url, "name": made.public_id, "id": made.public_id, "private": made.private})
 
     @router.delete("/api/repos/delete", summary="Delete a repository")
     def delete(request: Request, payload: Payload) -> dict[str, bool]:
         kind, owner, name = _named(payload, doors.demand_user(request))
+        if "/" not in str(payload.get("name")) and not payload.get("organization"):
+            owner = owner if doors.repositories.get(kind, f"{owner}/{name}") is not None else SHORT
         repository = doors.repository(request, kind, owner, name, write=True)
         doors.indexer.forget(repository)
         doors.repositories.delete(repository)
@@ -60,7 +63,8 @@ def _add_changes(router: APIRouter, doors: Doors) -> None:
     def move(request: Request, payload: Payload) -> dict[str, Any]:
         profile = doors.demand_user(request)
         kind = str(payload.get("type", "model"))
-        source, target = (str(payload.get(side, "")).split("/") for side in ("fromRepo", "toRepo"))
+        ids = (str(payload.get(side, "")) for side in ("fromRepo", "toRepo"))
+        source, target = ((one if "/" in one else f"{SHORT}/{one}").split("/") for one in ids)
         if len(source) != 2 or len(target) != 2:
             raise Refused(400, "fromRepo and toRepo are owner/name")
         repository = doors.repository(request, kind, *source, write=True)
@@ -70,18 +74,17 @@ def _add_changes(router: APIRouter, doors: Doors) -> None:
         moved = doors.repositories.move(repository, account.name, target[1])
         doors.indexer.forget(repository)
         doors.history.index_again(moved)
-        return {"success": True, "name": moved.name}
+        return {"success": True, "name": moved.public_id, "url": _page(doors, request, kind, moved.public_id)}
 
 
-def _add_settings(router: APIRouter, doors: Doors) -> None:
-    @router.put("/api/{kind}s/{owner}/{name}/settings", summary="Hide or show a repository")
-    def settings(request: Request, kind: str, owner: str, name: str, payload: Payload) -> dict[str, Any]:
+def _add_settings(router: APIRouter, doors: Doors, kind: str) -> None:
+    @router.put(f"/api/{kind}s/{{owner}}/{{name}}/settings", summary="Hide or show it", name=f"{kind}_settings")
+    def settings(request: Request, owner: str, name: str, payload: Payload) -> dict[str, Any]:
         repository = doors.repository(request, kind, owner, name, write=True)
-        private = repository.private
-        if "visibility" in payload:
-            private = payload["visibility"] == "private"
-        elif "private" in payload:
-            private = bool(payload["private"])
+        if payload.get("gated"):
+            raise Refused(400, "Gated repositories are not hosted here: make it private instead")
+        wanted = _private(payload)
+        private = repository.private if wanted is None else wanted
         doors.repositories.set_private(repository, private=private)
         doors.indexer.set_private(repository, private=private)
         return {"private": private, "visibility": "private" if private else "public", "gated": False}
@@ -94,39 +97,41 @@ def _add_reading(router: APIRouter, doors: Doors, kind: str) -> None:
         filter: Annotated[list[str] | None, Query()] = None,  # noqa: A002 - the name in the address
         search: Annotated[list[str] | None, Query()] = None,
         author: str | None = None,
+        gated: bool | None = None,
         sort: str = "lastModified",
         direction: int = -1,
         limit: Annotated[int, Query(ge=1)] = MAX_LISTED,
         cursor: str | None = None,
+        full: bool = False,
     ) -> Response:
         profile = doors.profile(request)
-        tags = [tag for text in filter or () for tag in text.split(",") if tag]
-        page = doors.repositories.list(
-            Filters(
-                kind,
-                tuple(tags),
-                tuple(search or ()),
-                author,
-                sort,
-                direction == 1,
-                min(limit, MAX_LISTED),
-                cursor,
-                profile.reads if profile.only_repo is None else frozenset(),
-                profile.is_admin,
-            )
-        )
-        response = JSONResponse([_summary(one) for one in page.repositories])
+        if sort not in SORTS:
+            raise Refused(400, f"sort is one of {', '.join(SORTS)}")
+        if gated:
+            return JSONResponse([])  # nothing is gated here
+        everything = profile.only_repo is None
+        filters = Filters(
+            kind, tuple(tag for text in filter or () for tag in text.split(",") if tag), tuple(search or ()), author,
+            sort, direction == 1, min(limit, MAX_LISTED), cursor,
+            profile.reads if everything else frozenset(), profile.is_admin and everything,
+        )  # fmt: skip
+        page = doors.repositories.list(filters)
+        expand = set(request.query_params.getlist("expand"))
+        card = full or request.query_params.get("cardData", "").lower() in {"1", "true"}
+        wanted = expand | ({"cardData"} if card else set()) | ({"sha"} if full else set())
+        response = JSONResponse(_listed(doors, page.repositories, wanted, only=bool(expand)))
         if page.cursor is not None:
             kept = [pair for pair in request.query_params.multi_items() if pair[0] != "cursor"]
-            query = urlencode([*kept, ("cursor", page.cursor)])
-            response.headers["Link"] = f'<{_base(request)}/api/{kind}s?{query}>; rel="next"'
+            response.headers["Link"] = f'<{doors.here(request, [*kept, ("cursor", page.cursor)])}>; rel="next"'
         return response
 
     def info(request: Request, owner: str, name: str, revision: str = "main") -> Response:
         repository = doors.repository(request, kind, owner, name)
         if repository.name.lower() != f"{owner}/{name}".lower():
-            suffix = f"/revision/{revision}" if "/revision/" in request.url.path else ""
-            return RedirectResponse(f"{_base(request)}/api/{kind}s/{repository.name}{suffix}", 307)
+            there = quote(plain(revision), safe="")
+            suffix = f"/revision/{there}" if "/revision/" in request.url.path else ""
+            suffix += f"?{request.url.query}" if request.url.query else ""
+            return RedirectResponse(f"{doors.base(request)}/api/{kind}s/{repository.public_id}{suffix}", 307)
         commit = doors.commit(repository, revision)
         blobs = request.query_params.get("blobs", "").lower() in {"1", "true"}
         expand = request.query_params.getlist("expand")
@@ -153,34 +158,70 @@ def _named(payload: dict[str, Any], profile: Profile) -> tuple[str, str, str]:
     return str(payload.get("type", "model")), str(owner or profile.user.name), name
 
 
-def _base(request: Request) -> str:
-    return str(request.base_url).rstrip("/")
+def pointer_bytes(file: File) -> int:
+    """The size of the pointer that stands for a large file in git."""
+    return 125 + len(str(file.size_bytes))
 
 
-def _time(seconds: float) -> str:
+def time_text(seconds: float) -> str:
+    """A time as the clients read it."""
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _page(doors: Doors, request: Request, kind: str, public_id: str) -> str:
+    """The address of a repository's page."""
+    return f"{doors.base(request)}{'/datasets' if kind == 'dataset' else ''}/{public_id}"
+
+
+def _private(payload: dict[str, Any]) -> bool | None:
+    """What a payload says about visibility, in the new or the old way; ``None`` where it says nothing."""
+    if "visibility" in payload:
+        if payload["visibility"] not in {"public", "private"}:
+            raise Refused(400, "visibility is public or private")
+        return bool(payload["visibility"] == "private")
+    private = payload.get("private")
+    if private is not None and not isinstance(private, bool):
+        raise Refused(400, "private is true or false")
+    return private
+
+
+def _listed(doors: Doors, repositories: Iterable[Repository], wanted: set[str], *, only: bool) -> list[dict[str, Any]]:
+    """The lines of a list: the usual fields and those wanted, or ``only`` those."""
+    page = list(repositories)
+    heads = doors.repositories.heads([one.id for one in page]) if "sha" in wanted else {}
+    lines = []
+    for one in page:
+        line = _summary(one)
+        if "cardData" in wanted:
+            line["cardData"] = one.card
+        if "usedStorage" in wanted:
+            line["usedStorage"] = one.size_bytes
+        if one.id in heads:
+            line["sha"] = heads[one.id]
+        lines.append({key: line[key] for key in line if key in wanted | {"_id", "id"}} if only else line)
+    return lines
 
 
 def _summary(repository: Repository) -> dict[str, Any]:
     return {
         "_id": f"{repository.id:024x}",
-        "id": repository.name,
-        "author": repository.owner,
+        "id": repository.public_id,
+        "author": None if repository.owner == SHORT else repository.owner,
         "private": repository.private,
         "gated": False,
         "disabled": False,
         "downloads": 0,
         "likes": 0,
         "tags": list(repository.tags),
-        "createdAt": _time(repository.created_at),
-        "lastModified": _time(repository.updated_at),
+        "createdAt": time_text(repository.created_at),
+        "lastModified": time_text(repository.updated_at),
     }
 
 
 def _info(doors: Doors, repository: Repository, commit: Commit, *, blobs: bool, expand: list[str]) -> dict[str, Any]:
     answer = _summary(repository) | {
         "sha": commit.id,
-        "lastModified": _time(commit.created_at),
+        "lastModified": time_text(commit.created_at),
         "cardData": repository.card,
         "usedStorage": repository.size_bytes,
     }
@@ -203,5 +244,5 @@ def _siblings(doors: Doors, commit: Commit, *, blobs: bool) -> Iterable[dict[str
         if blobs:
             line |= {"size": node.size_bytes, "blobId": node.oid}
             if node.is_large:
-                line["lfs"] = {"sha256": node.sha256, "size": node.size_bytes, "pointerSize": 134}
+                line["lfs"] = {"sha256": node.sha256, "size": node.size_bytes, "pointerSize": pointer_bytes(node)}
         yield line

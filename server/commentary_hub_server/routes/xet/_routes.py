@@ -23,18 +23,28 @@ TOKEN_S = 3600
 # (request, repository type, repository id, "read" or "write") → user and canonical repository key. It raises the
 # same not-found reply for a repository that is missing and for one that the caller may not read.
 Authorise = Callable[[Request, str, str, str], tuple[str, str]]
+# (canonical repository key, bytes) → nothing, or the refusal of an owner without room.
+Admit = Callable[[str, int], None]
+Base = Callable[[Request], str]
 
 
-def build_router(service: XetService, authorise: Authorise) -> APIRouter:
+def asked_base(request: Request) -> str:
+    """The hub's address as this request reached it."""
+    return str(request.base_url).rstrip("/")
+
+
+def build_router(
+    service: XetService, authorise: Authorise, admit: Admit = lambda _repo, _size: None, base: Base = asked_base
+) -> APIRouter:
     """Return the routes of token exchange, chunk lookup, uploads and reconstruction."""
     router = APIRouter()
-    _add_tokens(router, service, authorise)
-    _add_uploads(router, service)
-    _add_reading(router, service)
+    _add_tokens(router, service, authorise, base)
+    _add_uploads(router, service, admit)
+    _add_reading(router, service, base)
     return router
 
 
-def _add_tokens(router: APIRouter, service: XetService, authorise: Authorise) -> None:
+def _add_tokens(router: APIRouter, service: XetService, authorise: Authorise, base: Base) -> None:
     @router.get("/api/{kind}s/{repo:path}/xet-{permission}-token/{revision:path}")
     def token(request: Request, kind: str, repo: str, permission: str, revision: str) -> Response:  # noqa: ARG001 - one token serves every revision
         if kind not in ("model", "dataset") or permission not in ("read", "write"):
@@ -42,12 +52,12 @@ def _add_tokens(router: APIRouter, service: XetService, authorise: Authorise) ->
         user, key = authorise(request, kind, repo, permission)
         expires = int(time.time()) + TOKEN_S
         access = service.signer.grant(Scope(user, key, permission, expires))
-        cas = str(request.base_url).rstrip("/")
+        cas = base(request)
         headers = {"X-Xet-Cas-Url": cas, "X-Xet-Access-Token": access, "X-Xet-Token-Expiration": str(expires)}
         return JSONResponse({"casUrl": cas, "accessToken": access, "exp": expires}, headers=headers)
 
 
-def _add_uploads(router: APIRouter, service: XetService) -> None:
+def _add_uploads(router: APIRouter, service: XetService, admit: Admit) -> None:
     scoped = _scoped(service)
 
     @router.get("/v1/chunks/default/{digest}")
@@ -61,6 +71,7 @@ def _add_uploads(router: APIRouter, service: XetService) -> None:
     async def xorb(digest: str, request: Request, scope: Annotated[Scope, Depends(scoped)]) -> dict[str, bool]:
         _must_write(scope)
         data = await _body(request)
+        await run_in_threadpool(admit, scope.repo, len(data))
         return {"was_inserted": await _checked(service.accept_xorb, scope, _hash(digest), data)}
 
     @router.post("/v1/shards")
@@ -70,16 +81,16 @@ def _add_uploads(router: APIRouter, service: XetService) -> None:
         return {"result": int(await _checked(service.accept_shard, scope, data))}
 
 
-def _add_reading(router: APIRouter, service: XetService) -> None:
+def _add_reading(router: APIRouter, service: XetService, base: Base) -> None:
     scoped = _scoped(service)
 
     @router.get("/v1/reconstructions/{digest}")
     def reconstruct(digest: str, request: Request, scope: Annotated[Scope, Depends(scoped)]) -> dict[str, object]:
         start, end = _range(request.headers.get("range"))
-        base = str(request.base_url).rstrip("/")
+        address = base(request)
         try:
             return service.reconstruction(
-                scope, _hash(digest), lambda token: f"{base}/v1/xorb-bytes/{token}", start, end
+                scope, _hash(digest), lambda token: f"{address}/v1/xorb-bytes/{token}", start, end
             )
         except Unknown as error:
             raise HTTPException(404) from error

@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Engine, Row, delete, insert, select, update
 
 from commentary_hub.errors import HubAccessDenied, HubConflict, HubNotFound, InputError
 from commentary_hub_server.rules.accounts._tables import members, owners, tokens
+from commentary_hub_server.store import taken
 
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9])?")
 # Names that are parts of addresses and must never be owners.
@@ -21,6 +22,7 @@ RESERVED = frozenset(
      "tokens", "settings", "healthz", "readyz", "metrics", "v1", "v2", "openapi.json", "organizations", "users", "new",
      "lfs"}
 )  # fmt: skip
+_SHORT = "_"  # the organisation that owns repositories whose ids have one segment
 _WEAKEST_PASSWORD = 8
 
 
@@ -256,15 +258,17 @@ class Directory:
         password: str | None = None,
         is_admin: bool = False,
     ) -> Owner:
-        if not _NAME.fullmatch(name) or ".." in name or "--" in name or name.lower() in RESERVED:
+        fits = _NAME.fullmatch(name) or (name, kind) == (_SHORT, "org")
+        if not fits or ".." in name or "--" in name or name.lower() in RESERVED:
             raise InputError(
                 f"{name!r} cannot be a name: use letters, digits, '.', '_', '-', and no word of the hub's own"
             )
         if password is not None and len(password) < _WEAKEST_PASSWORD:
             raise InputError(f"a password needs at least {_WEAKEST_PASSWORD} characters")
-        with self._engine.begin() as connection:
+        said = f"{name} exists already: choose another name"
+        with taken(said, name=name), self._engine.begin() as connection:
             if connection.execute(select(owners.c.id).where(owners.c.key == name.lower())).first() is not None:
-                raise HubConflict(f"{name} exists already: choose another name", name=name)
+                raise HubConflict(said, name=name)
             connection.execute(
                 insert(owners).values(
                     key=name.lower(),

@@ -7,7 +7,10 @@ from collections.abc import Iterable, Iterator
 from typing import Protocol
 
 from commentary_hub.errors import DigestMismatch
+from commentary_hub_server.rules.repositories._trees import File
 from commentary_hub_server.store import Objects
+
+BLOB_BYTES = 64 << 10
 
 
 class XetFiles(Protocol):
@@ -37,12 +40,9 @@ def lfs_pointer_id(sha256: str, size_bytes: int) -> str:
     return git_blob_id(text.encode())
 
 
-def store_bytes(objects: Objects, data: bytes) -> str:
-    """Store ``data`` and return its SHA-256."""
-    sha256 = hashlib.sha256(data).hexdigest()
-    if objects.size(object_key(sha256)) != len(data):
-        objects.put(object_key(sha256), [data])
-    return sha256
+def is_blob(file: File) -> bool:
+    """Whether a file is small enough to lie in the database, which it does where it was sent inside its commit."""
+    return file.size_bytes <= BLOB_BYTES
 
 
 def store_stream(objects: Objects, pieces: Iterable[bytes], sha256: str, size_bytes: int) -> None:

@@ -25,6 +25,18 @@ from commentary_hub_server.rules.repositories.tables import repositories, tags
 INSIDE = "commentaries"  # where a dataset's own repository keeps its commentaries
 MAX_INSIDE = 200
 _MAX_CARD_BYTES = 1 << 20
+# Card key → prefix of the tag, per type of repository.
+_TAGS = {
+    "dataset": [
+        ("tags", ""), ("license", "license:"), ("library_name", "library:"),
+        *((key, f"{key}:") for key in ("language", "task_categories", "task_ids", "size_categories", "multilinguality",
+                                       "language_creators", "annotations_creators", "source_datasets")),
+    ],
+    "model": [
+        ("tags", ""), ("library_name", ""), ("pipeline_tag", ""), ("language", ""), ("license", "license:"),
+        ("datasets", "dataset:"), ("base_model", "base_model:"),
+    ],
+}  # fmt: skip
 Read = Callable[[Connection, Repository, File, int], bytes]
 
 
@@ -103,7 +115,7 @@ class Indexer:
             card = json.dumps(metadata, allow_nan=False)
         except (TypeError, ValueError):
             card, metadata = "{}", {}
-        names = _tags(metadata)
+        names = _tags(metadata, repository.kind)
         connection.execute(delete(tags).where(tags.c.repository_id == repository.id))
         if names:
             connection.execute(insert(tags), [{"repository_id": repository.id, "tag": name} for name in names])
@@ -114,10 +126,10 @@ class Indexer:
         )
 
 
-def _tags(metadata: dict[str, object]) -> list[str]:
-    """The tags that a hub derives from a card's metadata."""
+def _tags(metadata: dict[str, object], kind: str) -> list[str]:
+    """The tags that a hub derives from a card's metadata, as the clients filter by them."""
     found: list[str] = []
-    for key, prefix in (("tags", ""), ("license", "license:"), ("library_name", "library:"), ("language", "language:")):
+    for key, prefix in _TAGS[kind]:
         value = metadata.get(key)
         values = value if isinstance(value, list) else [value]
         found += [prefix + one for one in values if isinstance(one, str) and len(one) <= 150]

@@ -8,6 +8,14 @@ import unicodedata
 from commentary_hub.errors import InputError
 
 MAX_PATH = 1024
+# The owner of repositories whose public id has one segment: an organisation that an administrator makes.
+SHORT = "_"
+# What may follow a repository's id in an address. No repository has such a name, so that ids may have one segment.
+VERBS = frozenset(
+    {"auth-check", "branch", "commit", "commits", "compare", "croissant", "discussions", "lfs-files", "like", "likers",
+     "paths-info", "preupload", "raw", "refs", "resolve", "revision", "settings", "super-squash", "tag", "tree",
+     "user-access-request", "xet-read-token", "xet-write-token"}
+)  # fmt: skip
 _REPOSITORY = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?")
 _REF = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._/-]{0,198}[A-Za-z0-9_])?")
 _FORBIDDEN = re.compile(r"[\x00-\x1f\x7f\\:*?\"<>|\ue000]")
@@ -38,7 +46,8 @@ def check_path(path: str) -> str:
 
 def check_repository_name(name: str) -> str:
     """The second part of ``owner/name``; raises `InputError`."""
-    if not _REPOSITORY.fullmatch(name) or ".." in name or "--" in name or name.endswith((".git", ".ipynb")):
+    plain = _REPOSITORY.fullmatch(name) and not name.lower().endswith((".git", ".ipynb"))
+    if not plain or ".." in name or "--" in name or name.lower() in VERBS:
         raise InputError(f"{name[:200]!r} cannot be a repository's name: use letters, digits, '.', '_' and '-'")
     return name
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from commentary_hub_server.rules.repositories._paths import SHORT
 from commentary_hub_server.rules.repositories._trees import File
 
 
@@ -28,6 +29,11 @@ class Repository:
     def owner(self) -> str:
         """The namespace, as written."""
         return self.name.partition("/")[0]
+
+    @property
+    def public_id(self) -> str:
+        """The id that clients see: without the owner where it has one segment."""
+        return self.name.removeprefix(f"{SHORT}/")
 
 
 @dataclass(frozen=True, slots=True)

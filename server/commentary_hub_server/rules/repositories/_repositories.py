@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Engine, Row, Select, and_, delete, func, insert, or_, select, update
@@ -15,10 +16,11 @@ from commentary_hub_server.rules.repositories._paths import check_repository_nam
 from commentary_hub_server.rules.repositories._records import Filters, Listing, Repository
 from commentary_hub_server.rules.repositories._trees import EMPTY
 from commentary_hub_server.rules.repositories.tables import commits, moved, refs, repositories, tags
+from commentary_hub_server.store import taken
 
 KINDS = ("dataset", "model")
 MAIN = "refs/heads/main"
-_SORTS = {
+SORTS = {
     "lastModified": repositories.c.updated_at,
     "createdAt": repositories.c.created_at,
     # Nobody counts downloads and likes here: by age, so that the order is at least stable.
@@ -65,9 +67,9 @@ class Repositories:
             raise InputError(f"repositories of type {kind!r} are not hosted here: only datasets and models are")
         check_repository_name(name)
         now, full = time.time(), f"{owner}/{name}"
-        with self._engine.begin() as connection:
-            if self.get(kind, full, connection) is not None:
-                raise HubConflict(f"You already created this {kind} repo: {full}", name=full)
+        said = f"You already created this {kind} repo: {full}"
+        with taken(said, name=full), self._engine.begin() as connection:
+            self._free(connection, repository_key(kind, full), said)
             key = connection.execute(
                 insert(repositories).values(
                     key=repository_key(kind, full),
@@ -115,13 +117,11 @@ class Repositories:
         """Give it another name; the old one leads to it until somebody takes it."""
         check_repository_name(name)
         full = f"{owner}/{name}"
-        with self._engine.begin() as connection:
-            there = self.get(repository.kind, full, connection)
-            if there is not None and there.id != repository.id:
-                raise HubConflict(f"{full} exists already: choose another name", name=full)
-            key = repository_key(repository.kind, full)
-            connection.execute(delete(moved).where(or_(moved.c.key == repository.key, moved.c.key == key)))
+        key, said = repository_key(repository.kind, full), f"{full} exists already: choose another name"
+        with taken(said, name=full), self._engine.begin() as connection:
             if key != repository.key:
+                self._free(connection, key, said)
+                connection.execute(delete(moved).where(moved.c.key == repository.key))
                 connection.execute(insert(moved).values(key=repository.key, repository_id=repository.id))
             connection.execute(
                 update(repositories)
@@ -134,7 +134,7 @@ class Repositories:
 
     def list(self, filters: Filters) -> Listing:
         """One page of what the viewer may read, by an index, whatever the number of repositories."""
-        column = _SORTS.get(filters.sort, repositories.c.updated_at)
+        column = SORTS[filters.sort]
         where = [repositories.c.kind == filters.kind]
         if not filters.is_admin:
             where.append(or_(repositories.c.private.is_(False), repositories.c.owner.in_(sorted(filters.reads))))
@@ -157,6 +157,20 @@ class Repositories:
             last_row = rows[filters.limit - 1]
             cursor = _write_cursor(last_row._mapping[column.name], last_row.id)
         return Listing(page, cursor)
+
+    def _free(self, connection: Connection, key: str, said: str) -> None:
+        """Make sure that nothing has this name; a former name of another repository is given up for it."""
+        if connection.execute(select(repositories.c.id).where(repositories.c.key == key)).first() is not None:
+            raise HubConflict(said)
+        connection.execute(delete(moved).where(moved.c.key == key))
+
+    def heads(self, numbers: Sequence[int]) -> dict[int, str]:
+        """The commit that main names in each of these repositories."""
+        query = select(refs.c.repository_id, refs.c.commit_id).where(
+            refs.c.name == MAIN, refs.c.repository_id.in_(numbers)
+        )
+        with self._reads.connect() as connection:
+            return {row.repository_id: row.commit_id for row in connection.execute(query)}
 
     def used_bytes(self, owner: str) -> int:
         """What all repositories of an owner hold."""

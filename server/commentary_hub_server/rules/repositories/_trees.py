@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, select
-from sqlalchemy.dialects import postgresql, sqlite
 
 from commentary_hub.errors import InputError
 from commentary_hub_server.rules.repositories.tables import trees
+from commentary_hub_server.store import upsert
 
 EMPTY = hashlib.sha1(b"[]", usedforsecurity=False).hexdigest()
 
@@ -40,9 +40,26 @@ def read_folder(connection: Connection, oid: str) -> dict[str, Node]:
     """Name → node of one folder."""
     if oid == EMPTY:
         return {}
-    content = connection.execute(select(trees.c.content).where(trees.c.id == oid)).scalar_one()
+    content = connection.execute(select(trees.c.content).where(trees.c.id == oid)).scalar()
+    if content is None:
+        raise LookupError(f"folder {oid} is not stored")
     return {line[0]: Folder(line[1]) if len(line) == 2 else File(line[1], line[2], line[3], bool(line[4]))
             for line in json.loads(content)}  # fmt: skip
+
+
+def tree_id(entries: dict[str, Node]) -> str:
+    """The id of a folder that holds these entries."""
+    return hashlib.sha1(_written(entries), usedforsecurity=False).hexdigest()
+
+
+def _written(entries: dict[str, Node]) -> bytes:
+    lines: list[list[str | int]] = [
+        [name, node.oid]
+        if isinstance(node, Folder)
+        else [name, node.oid, node.size_bytes, node.sha256, int(node.is_large)]
+        for name, node in sorted(entries.items())
+    ]
+    return json.dumps(lines, separators=(",", ":"), ensure_ascii=False).encode()
 
 
 def find(connection: Connection, root: str, path: str) -> Node | None:
@@ -58,13 +75,21 @@ def find(connection: Connection, root: str, path: str) -> Node | None:
     return node
 
 
-def walk(connection: Connection, root: str, prefix: str = "", *, recursive: bool = True) -> Iterator[tuple[str, Node]]:
-    """(path, node) below ``root`` in the order of paths; folders come before what they hold."""
+def walk(
+    connection: Connection, root: str, prefix: str = "", *, recursive: bool = True, after: tuple[str, ...] = ()
+) -> Iterator[tuple[str, Node]]:
+    """(path, node) below ``root``, by name within each folder; folders come before what they hold.
+
+    ``after`` holds the parts of a path below ``root``: the walk goes on behind it, without reading what lies before.
+    """
     for name, node in sorted(read_folder(connection, root).items()):
-        path = f"{prefix}{name}"
-        yield path, node
+        if after and name < after[0]:
+            continue
+        path, within = f"{prefix}{name}", bool(after) and name == after[0]
+        if not within:
+            yield path, node
         if recursive and isinstance(node, Folder):
-            yield from walk(connection, node.oid, f"{path}/")
+            yield from walk(connection, node.oid, f"{path}/", after=after[1:] if within else ())
 
 
 class Draft:
@@ -73,6 +98,7 @@ class Draft:
     def __init__(self, connection: Connection, root: str) -> None:
         self._connection = connection
         self._entries: dict[str, Draft | Node] = dict(read_folder(connection, root))
+        self._spellings = {name.lower(): name for name in self._entries}
 
     def put(self, path: str, file: File) -> None:
         """Add or replace a file; raises `InputError` where a file stands in for a folder, or the reverse."""
@@ -85,9 +111,7 @@ class Draft:
         elif isinstance(self._entries.get(path), Draft | Folder):
             raise InputError(f"{path!r} is a folder: delete it first", path=path)
         else:
-            clash = next((n for n in self._entries if n != path and n.lower() == path.lower()), None)
-            if clash is not None:
-                raise InputError(f"{path!r} differs from {clash!r} only in case: choose another name", path=path)
+            self._spell(path)
             self._entries[path] = file
 
     def remove(self, path: str, *, folder: bool) -> bool:
@@ -100,27 +124,18 @@ class Draft:
         if found is None or isinstance(found, File) == folder:
             return False
         del self._entries[path]
+        del self._spellings[path.lower()]
         return True
 
     def write(self) -> str:
         """Store what changed and return the root's id. Empty folders vanish."""
-        lines: list[list[str | int]] = []
-        for name, node in sorted(self._entries.items()):
-            if isinstance(node, Draft):
-                oid = node.write()
-                if oid != EMPTY:
-                    lines.append([name, oid])
-            elif isinstance(node, Folder):
-                lines.append([name, node.oid])
-            else:
-                lines.append([name, node.oid, node.size_bytes, node.sha256, int(node.is_large)])
-        content = json.dumps(lines, separators=(",", ":"), ensure_ascii=False).encode()
+        entries = {name: Folder(node.write()) if isinstance(node, Draft) else node for name, node in
+                   self._entries.items()}  # fmt: skip
+        content = _written({name: node for name, node in entries.items() if node.oid != EMPTY})
         oid = hashlib.sha1(content, usedforsecurity=False).hexdigest()
         if oid != EMPTY:
-            dialect = postgresql if self._connection.dialect.name == "postgresql" else sqlite
-            self._connection.execute(
-                dialect.insert(trees).values(id=oid, content=content).on_conflict_do_nothing(index_elements=["id"])
-            )
+            row = upsert(self._connection, trees).values(id=oid, content=content)
+            self._connection.execute(row.on_conflict_do_nothing(index_elements=["id"]))
         return oid
 
     def _below(self, name: str, *, create: bool) -> Draft | None:
@@ -130,11 +145,15 @@ class Draft:
         if isinstance(node, Folder):
             node = Draft(self._connection, node.oid)
         elif node is None and create:
-            clash = next((n for n in self._entries if n.lower() == name.lower()), None)
-            if clash is not None:
-                raise InputError(f"{name!r} differs from {clash!r} only in case: choose another name", path=name)
+            self._spell(name)
             node = Draft(self._connection, EMPTY)
         else:
             return None
         self._entries[name] = node
         return node
+
+    def _spell(self, name: str) -> None:
+        """Note a name; two that differ only in case would be one file on some systems."""
+        known = self._spellings.setdefault(name.lower(), name)
+        if known != name:
+            raise InputError(f"{name!r} differs from {known!r} only in case: choose another name", path=name)

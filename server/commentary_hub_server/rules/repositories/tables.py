@@ -22,7 +22,9 @@ repositories = Table(
     Column("card", Text, nullable=False, default="{}"),  # its metadata, JSON
     Column("problem", Text),  # why its manifest is not listed
     Index("repositories_listing", "kind", "updated_at", "id"),
-    Index("repositories_owner", "owner"),
+    Index("repositories_created", "kind", "created_at", "id"),
+    Index("repositories_owner", "owner", "updated_at"),
+    sqlite_autoincrement=True,  # a number is never given twice: signed links and Xet files name repositories by it
 )
 
 # Tags of the default branch's card, one row each, so that filters use an index.
@@ -78,5 +80,15 @@ holdings = Table(
     Column("size_bytes", BigInteger, nullable=False),
     Column("xet", String(64)),  # the file's Xet hash, where its bytes lie in xorbs
     Column("created_at", Float, nullable=False),
+    Column("removed", Boolean, nullable=False, default=False),  # deleted for good: old revisions that name it say so
     Index("holdings_sha256", "sha256"),
+)
+
+# Small text lies in the database: a commit of ten thousand small files is one transaction, not ten thousand objects.
+blobs = Table(
+    "blobs",
+    metadata,
+    Column("sha256", String(64), primary_key=True),
+    Column("content", LargeBinary, nullable=False),
+    Column("created_at", Float, nullable=False),
 )

@@ -1,61 +1,92 @@
-"""Bytes on their way in: bounded, spooled to disk, verified before they are an object."""
+"""Bytes on their way in: bounded, hashed while they arrive, and verified before they are an object."""
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
-import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import IO
 
 from commentary_hub.errors import DigestMismatch
 from commentary_hub_server.rules.repositories import object_key, store_stream
-from commentary_hub_server.store import Objects
+from commentary_hub_server.store import Leases, Objects
 
-_PIECE = 1 << 20
-_IN_MEMORY = 8 << 20
+_BATCH = 2 << 20
+
+
+class Received:
+    """A body that arrived whole: a spool with its SHA-256."""
+
+    def __init__(self, spool: IO[bytes]) -> None:
+        self.spool, self._digest = spool, hashlib.sha256()
+
+    @property
+    def sha256(self) -> str:
+        """In hex."""
+        return self._digest.hexdigest()
+
+    def write(self, data: bytes | bytearray) -> None:
+        """Take the next bytes."""
+        self._digest.update(data)
+        self.spool.write(data)
 
 
 class Uploads:
     """Keeps single uploads and joins parts; a repeated upload of the same object is harmless."""
 
-    def __init__(self, objects: Objects) -> None:
-        self._objects = objects
+    def __init__(self, objects: Objects, leases: Leases) -> None:
+        self._objects, self._leases = objects, leases
 
     @asynccontextmanager
-    async def receiving(self, stream: AsyncIterator[bytes], size_bytes: int) -> AsyncIterator[IO[bytes]]:
-        """A spool holding the body, which must have exactly ``size_bytes``; raises `DigestMismatch`."""
-        with tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY) as spool:
-            received = 0
-            async for piece in stream:
-                received += len(piece)
-                if received > size_bytes:
-                    raise DigestMismatch(f"the body is longer than the {size_bytes} bytes announced")
-                spool.write(piece)
-            if received != size_bytes:
-                raise DigestMismatch(f"the body has {received} bytes, announced were {size_bytes}: send it again")
-            spool.seek(0)
-            yield spool
+    async def receiving(self, stream: AsyncIterator[bytes], size_bytes: int) -> AsyncIterator[Received]:
+        """The body, which must have exactly ``size_bytes``; raises `DigestMismatch`.
 
-    def keep(self, spool: IO[bytes], sha256: str, size_bytes: int) -> None:
-        """Store a whole object."""
-        store_stream(self._objects, _pieces(spool), sha256, size_bytes)
+        While one batch is hashed and written by a thread, the next one arrives.
+        """
+        with self._objects.spool() as spool:
+            body, batch, count = Received(spool), bytearray(), 0
+            writing: asyncio.Future[None] | None = None
+            try:
+                async for piece in stream:
+                    count += len(piece)
+                    if count > size_bytes:
+                        raise DigestMismatch(f"the body is longer than the {size_bytes} bytes announced")
+                    batch += piece
+                    if len(batch) >= _BATCH:
+                        if writing is not None:
+                            await writing
+                        writing = asyncio.ensure_future(asyncio.to_thread(body.write, batch))
+                        batch = bytearray()
+            finally:
+                if writing is not None:
+                    await writing
+            if count != size_bytes:
+                raise DigestMismatch(f"the body has {count} bytes, announced were {size_bytes}: send it again")
+            await asyncio.to_thread(body.write, batch)
+            yield body
 
-    def keep_part(self, spool: IO[bytes], upload: str, number: int, size_bytes: int) -> str:
+    def keep(self, body: Received, sha256: str) -> None:
+        """Make a body the object that it must be; raises `DigestMismatch`, and then nothing is visible."""
+        if body.sha256 != sha256:
+            raise DigestMismatch(f"the upload has sha256 {body.sha256}, announced was {sha256}")
+        self._leases.hold([object_key(sha256)])
+        self._objects.adopt(object_key(sha256), body.spool)
+
+    def keep_part(self, body: Received, upload: str, number: int) -> str:
         """Store one part and return its SHA-256, the ETag."""
-        digest = hashlib.sha256()
-        for piece in _pieces(spool):
-            digest.update(piece)
-        spool.seek(0)
-        self._objects.delete(_part(upload, number))  # a repeated part may have been cut short before
-        self._objects.put(_part(upload, number), _pieces(spool))
-        del size_bytes
-        return digest.hexdigest()
+        self._objects.delete(_part(upload, number))  # a part that is sent again replaces what came before
+        self._objects.adopt(_part(upload, number), body.spool)
+        return body.sha256
 
     def join(self, upload: str, count: int, sha256: str, size_bytes: int) -> None:
-        """Make the object from its parts, then forget them; raises `DigestMismatch` where one is missing or wrong."""
-        if self._objects.size(object_key(sha256)) is None:
-            store_stream(self._objects, self._parts(upload, count), sha256, size_bytes)
+        """Make the object from its parts; raises `DigestMismatch` where one is missing or wrong."""
+        self._leases.hold([object_key(sha256)])
+        # Even an object that is there already is not given for a hash alone: the parts must be its bytes.
+        store_stream(self._objects, self._parts(upload, count), sha256, size_bytes)
+
+    def forget_parts(self, upload: str, count: int) -> None:
+        """Delete the parts of an object that is noted."""
         for number in range(1, count + 1):
             self._objects.delete(_part(upload, number))
 
@@ -69,8 +100,3 @@ class Uploads:
 
 def _part(upload: str, number: int) -> str:
     return f"parts/{upload}/{number:05d}"
-
-
-def _pieces(spool: IO[bytes]) -> Iterator[bytes]:
-    while piece := spool.read(_PIECE):
-        yield piece

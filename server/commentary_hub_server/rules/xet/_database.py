@@ -7,14 +7,13 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Table, insert, select, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Connection, Engine, Table, delete, select
 
 from commentary_hub_server.rules.xet._hashing import to_text
 from commentary_hub_server.rules.xet._shard import Segment, ShardFile
 from commentary_hub_server.rules.xet._xorb import Chunk, Xorb
 from commentary_hub_server.rules.xet.tables import chunks, file_xorbs, files, holders, xorbs
-from commentary_hub_server.store import Objects
+from commentary_hub_server.store import Leases, Objects, upsert
 
 FOREVER = 2**62
 _CHUNK = struct.Struct("<32sIII")
@@ -30,8 +29,12 @@ def xorb_key(xorb: bytes) -> str:
 class StoredXorbs:
     """Xorb bytes as objects: atomic, durable, never replaced."""
 
-    def __init__(self, objects: Objects) -> None:
-        self._objects = objects
+    def __init__(self, objects: Objects, leases: Leases) -> None:
+        self._objects, self._leases = objects, leases
+
+    def hold(self, xorbs: Iterable[bytes]) -> None:
+        """Keep the collector away."""
+        self._leases.hold(map(xorb_key, xorbs))
 
     def put(self, xorb: bytes, data: bytes | memoryview) -> bool:
         """Keep a xorb unless there is one."""
@@ -112,6 +115,18 @@ class DatabaseIndex:
         """A file of a repository by its SHA-256."""
         return self._file(repo, files.c.sha256 == sha256)
 
+    def forget_file(self, repo: str, digest: bytes) -> None:
+        """Forget a file of a repository, and hold no longer what only it used."""
+        with self._engine.begin() as connection:
+            mine = (file_xorbs.c.repository == repo) & (file_xorbs.c.file == digest)
+            used = set(connection.execute(select(file_xorbs.c.xorb).where(mine)).scalars())
+            connection.execute(delete(file_xorbs).where(mine))
+            connection.execute(delete(files).where(files.c.repository == repo, files.c.hash == digest))
+            for xorb in used:
+                others = select(file_xorbs.c.file).where(file_xorbs.c.repository == repo, file_xorbs.c.xorb == xorb)
+                if connection.execute(others.limit(1)).first() is None:
+                    connection.execute(delete(holders).where(holders.c.repository == repo, holders.c.xorb == xorb))
+
     def _file(self, repo: str, condition: Any) -> ShardFile | None:
         with self._reads.connect() as connection:
             row = connection.execute(select(files).where(files.c.repository == repo, condition).limit(1)).first()
@@ -124,15 +139,16 @@ class DatabaseIndex:
 def _insert_new(connection: Connection, table: Table, rows: list[dict[str, Any]]) -> int:
     if not rows:
         return 0
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    return connection.execute(dialect.insert(table).on_conflict_do_nothing(), rows).rowcount
+    return int(connection.execute(upsert(connection, table).on_conflict_do_nothing(), rows).rowcount)
 
 
 def _hold(connection: Connection, held: Iterable[bytes], repo: str, until: int) -> None:
-    for xorb in held:
-        where = (holders.c.xorb == xorb) & (holders.c.repository == repo)
-        known = connection.execute(select(holders.c.until).where(where)).scalar()
-        if known is None:
-            connection.execute(insert(holders).values(xorb=xorb, repository=repo, until=until))
-        elif known < until:
-            connection.execute(update(holders).where(where).values(until=until))
+    rows = [{"xorb": xorb, "repository": repo, "until": until} for xorb in sorted(set(held))]
+    if rows:
+        row = upsert(connection, holders)
+        longer = row.on_conflict_do_update(
+            index_elements=["xorb", "repository"],
+            set_={"until": row.excluded.until},
+            where=holders.c.until < row.excluded.until,
+        )
+        connection.execute(longer, rows)

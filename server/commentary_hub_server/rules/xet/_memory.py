@@ -3,7 +3,7 @@
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from ._shard import ShardFile
 from ._xorb import Xorb
@@ -14,6 +14,9 @@ class MemoryXorbs:
 
     def __init__(self) -> None:
         self.data: dict[bytes, bytes] = {}
+
+    def hold(self, xorbs: Iterable[bytes]) -> None:
+        """Nothing is collected here."""
 
     def put(self, xorb: bytes, data: bytes | memoryview) -> bool:
         """Keep a xorb unless there is one; return whether it was kept."""
@@ -82,6 +85,11 @@ class MemoryIndex:
         """Register a file for a repository."""
         with self._lock:
             return self._files.setdefault((repo, file.hash), file) is file
+
+    def forget_file(self, repo: str, digest: bytes) -> None:
+        """Forget a file of a repository."""
+        with self._lock:
+            self._files.pop((repo, digest), None)
 
     def file(self, repo: str, digest: bytes) -> ShardFile | None:
         """Return a file of a repository."""

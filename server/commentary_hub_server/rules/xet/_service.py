@@ -7,7 +7,7 @@ A repository "holds" a xorb from its upload (as a lease, which the collector res
 import hashlib
 import secrets
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -33,6 +33,7 @@ class XorbBytes(Protocol):
     because one hash has many packings and the indexed table must describe the stored one.
     """
 
+    def hold(self, xorbs: Iterable[bytes]) -> None: ...  # for a day nobody collects them
     def put(self, xorb: bytes, data: bytes | memoryview) -> bool: ...
     def get(self, xorb: bytes) -> bytes: ...
     def get_range(self, xorb: bytes, start: int, end: int) -> bytes: ...
@@ -50,6 +51,7 @@ class Index(Protocol):
     def add_file(self, repo: str, file: ShardFile) -> bool: ...  # also holds its xorbs for repo; False where known
     def file(self, repo: str, digest: bytes) -> ShardFile | None: ...
     def by_sha256(self, repo: str, sha256: bytes) -> ShardFile | None: ...
+    def forget_file(self, repo: str, digest: bytes) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +96,7 @@ class XetService:
         """
         held = scope.repo in self._index.holders(digest)
         xorb = verify_xorb(data, digest)
+        self._objects.hold([digest])
         if self._index.xorb(digest) is None:
             if not self._objects.put(digest, memoryview(data)[: xorb.size_bytes]):
                 # Another upload was first, perhaps with other compression, or died before it could index.
@@ -172,6 +175,19 @@ class XetService:
         scope = Scope(user="", repo=repo, permission="read", expires=0)
         return self.read(scope, from_text(xet), start, start + length) if length else iter(())
 
+    def forget_file(self, repo: str, xet: str) -> None:
+        """Forget a file of this repository; what no other file uses is collected later."""
+        self._index.forget_file(repo, from_text(xet))
+
+    def copy_file(self, source: str, target: str, xet: str) -> bool:
+        """Let repository ``target`` have a file of ``source``; ``False`` where there is none. The caller has asked."""
+        file = self._index.file(source, from_text(xet))
+        if file is None:
+            return False
+        self._objects.hold({segment.xorb for segment in file.segments})
+        self._index.add_file(target, file)
+        return True
+
     def linked(self, xorb: bytes, first: int, last: int) -> bytes:
         """The stored bytes [first, last) that a verified link names."""
         return self._objects.get_range(xorb, first, last)
@@ -185,7 +201,8 @@ class XetService:
     def _demand(self, scope: Scope, digest: bytes) -> Xorb:
         xorb = self._usable(scope, digest)
         if xorb is not None:
-            # Lease, then look again: a collector that ran in between is seen, and a later one respects the lease.
+            # Hold, then look again: a collector that ran in between is seen, and a later one respects it.
+            self._objects.hold([digest])
             self._index.lease(digest, scope.repo, int(time.time()) + LEASE_S)
             xorb = self._index.xorb(digest)
         if xorb is None:

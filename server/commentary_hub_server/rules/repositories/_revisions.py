@@ -1,0 +1,142 @@
+"""Commits and refs in the database: functions of a connection, so that callers choose the transaction."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterator
+
+from sqlalchemy import Connection, Row, and_, insert, literal, select, update
+
+from commentary_hub.errors import HubNotFound
+from commentary_hub_server.rules.repositories._records import Commit, Repository
+from commentary_hub_server.rules.repositories._trees import Folder, Node, read_folder
+from commentary_hub_server.rules.repositories.tables import commits, refs, repositories
+
+HEADS, TAGS = "refs/heads/", "refs/tags/"
+_STEP = 100
+
+
+def full_branch(branch: str) -> str:
+    """``main`` → ``refs/heads/main``; full names stay."""
+    return branch if branch.startswith("refs/") else HEADS + branch
+
+
+def lock(connection: Connection, repository_id: int) -> None:
+    """Wait for whoever else changes this repository; raises `HubNotFound` where it was deleted meanwhile."""
+    query = select(repositories.c.id).where(repositories.c.id == repository_id).with_for_update()
+    if connection.execute(query).first() is None:
+        raise HubNotFound("Repository not found")
+
+
+def resolve(connection: Connection, repository_id: int, revision: str) -> Commit | None:
+    """The commit that a branch, a tag (in this order), a full ref or a commit id names."""
+    names = [revision] if revision.startswith("refs/") else [HEADS + revision, TAGS + revision]
+    rows = connection.execute(
+        select(refs.c.name, refs.c.commit_id).where(refs.c.repository_id == repository_id, refs.c.name.in_(names))
+    )
+    found = {row.name: row.commit_id for row in rows}
+    commit_id = next((found[name] for name in names if name in found), revision)
+    row = connection.execute(
+        select(commits).where(commits.c.repository_id == repository_id, commits.c.id == commit_id)
+    ).first()
+    return None if row is None else _commit(row)
+
+
+def head(connection: Connection, repository_id: int, ref: str) -> Commit:
+    """The commit that a ref names; raises `HubNotFound`."""
+    found = resolve(connection, repository_id, ref)
+    if found is None:
+        raise HubNotFound(f"Invalid rev id: {ref.removeprefix(HEADS)}", revision=ref)
+    return found
+
+
+def log(connection: Connection, repository_id: int, start: str, limit: int, skip: int = 0) -> list[Commit]:
+    """``limit`` commits from ``start`` back, newest first, without the first ``skip``: one query."""
+    mine = commits.c.repository_id == repository_id
+    chain = select(commits.c.id, commits.c.parent, literal(0).label("depth")).where(mine, commits.c.id == start)
+    line = chain.cte("line", recursive=True)
+    line = line.union_all(
+        select(commits.c.id, commits.c.parent, line.c.depth + 1)
+        .join(line, and_(commits.c.id == line.c.parent, mine))
+        .where(line.c.depth < skip + limit - 1)
+    )
+    rows = connection.execute(
+        select(commits)
+        .join(line, commits.c.id == line.c.id)
+        .where(mine, line.c.depth >= skip)
+        .order_by(line.c.depth)
+        .limit(limit)
+    )
+    return [_commit(row) for row in rows]
+
+
+def ancestry(connection: Connection, repository_id: int, start: str) -> Iterator[Commit]:
+    """All commits from ``start`` back, read as far as they are asked for."""
+    skip = 0
+    while page := log(connection, repository_id, start, _STEP, skip):
+        yield from page
+        if page[-1].parent is None:
+            return
+        start, skip = page[-1].parent, 0
+
+
+def last_commits(
+    connection: Connection, repository_id: int, commit: Commit, paths: list[str], *, limit: int
+) -> dict[str, Commit]:
+    """The commit that brought each path to what it is at ``commit``; past ``limit`` commits, the oldest seen."""
+    folders: dict[str, dict[str, Node]] = {}
+
+    def oid(root: str, path: str) -> str | None:
+        node: Node | None = Folder(root)
+        for part in path.split("/"):
+            if not isinstance(node, Folder):
+                return None
+            if node.oid not in folders:
+                folders[node.oid] = read_folder(connection, node.oid)
+            node = folders[node.oid].get(part)
+        return None if node is None else node.oid
+
+    found: dict[str, Commit] = {}
+    wanted = {path: oid(commit.tree, path) for path in paths}
+    newer = commit
+    for count, older in enumerate(ancestry(connection, repository_id, commit.id)):
+        if older.tree != newer.tree:
+            changed = [path for path, now in wanted.items() if oid(older.tree, path) != now]
+            found |= dict.fromkeys(changed, newer)
+            for path in changed:
+                del wanted[path]
+        newer = older
+        if not wanted or count >= limit:
+            break
+    return found | dict.fromkeys(wanted, newer)
+
+
+def record(
+    connection: Connection,
+    repository: Repository,
+    ref: str,
+    parent: str | None,
+    tree: str,
+    *,
+    title: str,
+    message: str,
+    author: str,
+) -> Commit:
+    """A new commit, and the ref on it."""
+    now = time.time()
+    text = f"{repository.id}\n{parent}\n{tree}\n{title}\n{message}\n{author}\n{now!r}"
+    made = Commit(
+        hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest(), parent, tree, title, message, author, now
+    )
+    values = {"id": made.id, "parent": parent, "tree": tree, "title": title, "message": message, "author": author}
+    connection.execute(insert(commits).values(repository_id=repository.id, created_at=now, **values))
+    connection.execute(
+        update(refs).where(refs.c.repository_id == repository.id, refs.c.name == ref).values(commit_id=made.id)
+    )
+    connection.execute(update(repositories).where(repositories.c.id == repository.id).values(updated_at=now))
+    return made
+
+
+def _commit(row: Row[tuple[object, ...]]) -> Commit:
+    return Commit(row.id, row.parent, row.tree, row.title, row.message, row.author, row.created_at)
