@@ -3,44 +3,52 @@
   const root = document.documentElement;
   const kept = localStorage.getItem("theme");
   if (kept === "light" || kept === "dark") root.dataset.theme = kept;
-  document.addEventListener("DOMContentLoaded", () => {
-    const toggle = document.querySelector("[data-toggle-theme]");
-    if (toggle) {
-      toggle.hidden = false;
-      toggle.addEventListener("click", () => {
-        const dark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
-        root.dataset.theme = dark ? "light" : "dark";
-        localStorage.setItem("theme", root.dataset.theme);
-      });
+
+  const say = (text) => { document.getElementById("said").textContent = text; };
+
+  const toggleTheme = () => {
+    const dark = root.dataset.theme
+      ? root.dataset.theme === "dark"
+      : matchMedia("(prefers-color-scheme: dark)").matches;
+    root.dataset.theme = dark ? "light" : "dark";
+    localStorage.setItem("theme", root.dataset.theme);
+    say(dark ? "Light" : "Dark");
+  };
+
+  const copy = async (button) => {
+    const code = document.getElementById(button.dataset.copy);
+    try {
+      await navigator.clipboard.writeText(code.textContent.trim());
+      button.firstChild.textContent = "Copied";
+      say("Copied");
+    } catch {
+      getSelection().selectAllChildren(code);
+      say("Selected: copy it with the keyboard");
     }
-    const said = document.getElementById("said");
-    document.querySelectorAll("[data-copy]").forEach((button) => {
-      button.hidden = false;
-      button.addEventListener("click", async () => {
-        const code = document.getElementById(button.dataset.copy);
-        try {
-          await navigator.clipboard.writeText(code.textContent.trim());
-          button.textContent = "Copied";
-          said.textContent = "Copied";
-        } catch {
-          getSelection().selectAllChildren(code);
-          said.textContent = "Selected: copy it with the keyboard";
-        }
-        setTimeout(() => { button.textContent = "Copy"; }, 2000);
-      });
-    });
-    const slider = document.querySelector("[data-threshold]");
-    if (slider) {
-      const mark = document.querySelector(".histogram .mark");
-      const bars = [...document.querySelectorAll(".histogram .bar")];
-      slider.addEventListener("input", () => {
-        const at = slider.value * 640;
-        mark.setAttribute("x1", at);
-        mark.setAttribute("x2", at);
-        bars.forEach((bar, i) => bar.classList.toggle("low", (i + 0.5) / bars.length < slider.value));
-        document.getElementById("threshold-now").textContent = Number(slider.value).toFixed(2);
-      });
-      slider.addEventListener("change", () => slider.form.requestSubmit());
-    }
+    setTimeout(() => { button.firstChild.textContent = "Copy"; }, 2000);
+  };
+
+  const moveThreshold = (slider) => {
+    const at = Number(slider.value);
+    const bars = [...document.querySelectorAll(".histogram .bar")];
+    bars.forEach((bar, i) => bar.classList.toggle("low", (i + 0.5) / bars.length < at));
+    document.querySelector(".histogram .mark").setAttribute("d", `M${at * 100} 0V100`);
+    document.getElementById("threshold-now").textContent = at.toFixed(2);
+  };
+
+  const prepare = () => {
+    document.querySelectorAll("[data-needs-script]").forEach((part) => { part.hidden = false; });
+    document.querySelectorAll("[data-needs-none]").forEach((part) => { part.hidden = true; });
+  };
+
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest("button");
+    if (button?.dataset.copy) copy(button);
+    if (button?.hasAttribute("data-theme-toggle")) toggleTheme();
   });
+  document.addEventListener("input", (event) => {
+    if (event.target.matches("[data-threshold]")) moveThreshold(event.target);
+  });
+  document.addEventListener("DOMContentLoaded", prepare);
+  document.addEventListener("htmx:afterSwap", prepare);
 })();

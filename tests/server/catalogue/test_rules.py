@@ -1,7 +1,6 @@
 """The catalogue's rules: search, facets, privacy, cursors, tensors, cards, charts."""
 
 import io
-import json
 import random
 import struct
 from dataclasses import replace
@@ -12,18 +11,16 @@ from fastapi.testclient import TestClient
 
 from commentary_hub.errors import InputError, TensorFileInvalid
 from commentary_hub_server.rules.catalogue import (
-    STRANGER,
     Query,
     Viewer,
     arrow_stream,
     find_row,
     read_header,
-    render_card_html,
     rows_by_key,
     rows_by_range,
-    weights,
 )
-from tests.server.catalogue.seeding import tensors, weight_table, world
+from tests.server.catalogue.artefacts import tensors, weight_rows
+from tests.server.catalogue.seeding import world
 
 
 @pytest.fixture(scope="module")
@@ -94,12 +91,12 @@ def test_whatever_is_typed_is_words_not_syntax(seeded, typed):
 def test_words_find_beginnings_in_name_dataset_and_card(seeded):
     catalogue = seeded[1]
     assert catalogue.search(Query(search="cifar")).total == catalogue.search(Query(dataset="uoft-cs/cifar10")).total > 0
-    assert catalogue.search(Query(search="mislabelled exam")).total == 23
+    assert catalogue.search(Query(search="checked by ha")).total == 23
     assert catalogue.search(Query(search="nowhere")).total == 0
 
 
 def test_rows_by_key_range_and_arrow_agree():
-    data, keys = weight_table(50, 2, random.Random(1))
+    data, keys = weight_rows(50, 2, random.Random(1))
     header = read_header(reader(data), len(data))
     table = rows_by_range(reader(data), header, 10, 5)
     assert [row.key for row in table.rows] == [key.hex() for key in keys[10:15]]
@@ -108,7 +105,6 @@ def test_rows_by_key_range_and_arrow_agree():
     arrow = pyarrow.ipc.open_stream(io.BytesIO(arrow_stream(table))).read_all().to_pydict()
     assert arrow["key"] == [row.key for row in table.rows]
     assert arrow["logits.1"] == [row.values["logits"][1] for row in table.rows]
-    assert len(weights(reader(data), header)) == 50
     with pytest.raises(InputError, match="32 hex"):
         rows_by_key(reader(data), header, "zz")
 
@@ -136,43 +132,36 @@ def test_cut_files_are_refused(data):
         read_header(reader(data), len(data))
 
 
-def test_cards_carry_no_script_and_no_foreign_picture():
-    html = render_card_html(
-        "---\na: 1\n---\n# T\n<script>x</script> ![a](https://e.org/a.png) ![b](../../b.png) ![c](plots/c.png) "
-        "![s](x.svg) [l](javascript:x) [m](https://e.org) $a<b$\n\n|a|\n|-|\n|1|",
-        "/datasets/a/b/picture/rev",
-    )
-    assert "<script" not in html
-    assert html.count("src=") == 1
-    assert 'src="/datasets/a/b/picture/rev/plots/c.png"' in html
-    assert "javascript:" not in html.replace("[l](javascript:x)", "")
-    assert 'rel="nofollow noopener noreferrer"' in html
-    assert "<table>" in html
-    assert "a&lt;b" in html
+def test_the_facet_of_gain_counts_what_has_at_least_so_much(seeded):
+    catalogue = seeded[1]
+    counted = dict(catalogue.facets(Query())["gain"])
+    assert list(counted) == ["0", "0.01", "0.05", "0.1"]
+    for least, count in counted.items():
+        assert catalogue.search(Query(min_gain=float(least))).total == count > 0
+    assert dict(catalogue.facets(Query(min_gain=0.1))["gain"]) == counted
+    assert sum(n for _, n in catalogue.facets(Query(min_gain=0.1))["kind"]) == counted["0.1"]
 
 
-def test_rest_answers_with_etag_facets_and_comparison(seeded):
-    client = TestClient(seeded[0])
-    first = client.get("/api/commentaries", params={"kind": "example_weights", "limit": 2})
-    assert first.json()["total"] == 12
-    assert len(first.json()["items"]) == 2
-    again = client.get(first.request.url, headers={"If-None-Match": first.headers["etag"]})
-    assert (again.status_code, again.content) == (304, b"")
-    ids = [item["id"] for item in first.json()["items"]]
-    assert [item["id"] for item in client.get("/api/commentaries/compare", params={"id": ids}).json()["items"]] == ids
-    one = client.get(f"/api/commentaries/{ids[0]}").json()
-    assert {"manifest", "evidence", "files", "lineage", "revisions"} <= one.keys()
-    assert client.get("/api/commentaries", params={"cursor": "x"}).status_code == 400
-    documented = json.dumps(client.get("/openapi.json").json()["paths"]["/api/commentaries"])
-    assert '"example"' in documented
+def test_lineage_names_parents_and_children_that_the_viewer_may_see(seeded):
+    _, catalogue, *_ = seeded
+    child = catalogue.one("noether-lab/digits-example-weights-5")
+    (reference, parent), (foreign, nothing) = catalogue.parents(child)
+    assert parent.repo_id == reference == "ada/digits-example-weights-0"
+    assert (foreign, nothing) == ("a spreadsheet of 2019", None)
+    assert [one.repo_id for one in catalogue.children(parent.repo_id)] == [child.repo_id]
+    catalogue.set_private(parent.repo_id, private=True)
+    catalogue.set_private(child.repo_id, private=True)
+    assert catalogue.children(parent.repo_id) == ()
+    assert [found for _, found in catalogue.parents(child)] == [None, None]
+    for name in (parent.repo_id, child.repo_id):
+        catalogue.set_private(name, private=False)
 
 
-def test_forms_from_elsewhere_change_nothing(seeded):
-    app, catalogue, _, accounts = seeded
-    client = TestClient(app)
-    assert client.post("/sign-in", data={"csrf": "x", "name": "ada", "password": "adaada"}).status_code == 403
-    entry = catalogue.search(Query(owner="ada")).entries[0]
-    answer = client.post(f"/datasets/{entry.repo_id}/settings/delete", data={"csrf": "x", "confirm": entry.repo_id})
-    assert answer.status_code == 404
-    assert accounts.deleted == []
-    assert catalogue.one(entry.repo_id, STRANGER) is not None
+def test_commentaries_inside_a_dataset_are_listed_with_their_folder(seeded):
+    _, catalogue, *_ = seeded
+    owner = Viewer("katherine", frozenset({"katherine"}))
+    inside = catalogue.of_repository("katherine/letters", owner)
+    assert [one.folder for one in inside] == ["commentaries/example-weights", "commentaries/mixture-weights"]
+    assert catalogue.one("katherine/letters", owner) is None
+    assert catalogue.one("Katherine/Letters", owner, folder=inside[0].folder) == inside[0]
+    assert catalogue.of_repository("katherine/letters") == ()

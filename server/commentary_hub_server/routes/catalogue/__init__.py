@@ -1,5 +1,5 @@
 """The catalogue over REST."""
 
-from commentary_hub_server.routes.catalogue._routes import build_router
+from commentary_hub_server.routes.catalogue._router import build_router
 
 __all__ = ["build_router"]

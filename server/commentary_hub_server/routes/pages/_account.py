@@ -1,4 +1,4 @@
-"""Accounts: sign in and out, tokens, a commentary's settings. Every form carries a token bound to its session."""
+"""Accounts: sign in and out, tokens, a repository's settings. Every form carries a token bound to its session."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ from typing import Annotated
 from fastapi import APIRouter, Form, Request
 from fastapi.responses import RedirectResponse, Response
 
-from commentary_hub_server.routes.pages._site import Site, home
+from commentary_hub_server.routes.pages._site import Site, local
+from commentary_hub_server.routes.pages._templates import home
+from commentary_hub_server.rules.catalogue import Place
 
 Field = Annotated[str, Form(max_length=1000)]
+"""What is left out is empty, which no handler accepts: a page answers, not a list of faults."""
 
 
 def add_account(router: APIRouter, site: Site) -> None:
@@ -21,20 +24,32 @@ def add_account(router: APIRouter, site: Site) -> None:
 
 def _add_session(router: APIRouter, site: Site) -> None:
     @router.get("/sign-in")
-    def form(request: Request) -> Response:
-        return site.render(request, "sign_in.html", problem=None)
+    def form(request: Request, to: str = "/") -> Response:
+        return site.render(request, "sign_in.html", problem=None, to=local(to), name="")
 
     @router.post("/sign-in")
-    def sign_in(request: Request, csrf: Field, name: Field, password: Field) -> Response:
+    def sign_in(
+        request: Request, csrf: Field = "", name: Field = "", password: Field = "", to: Field = "/"
+    ) -> Response:
         if not site.form_is_ours(request, csrf):
             return site.refused(request)
+        address = request.client.host if request.client else ""
+        wait_s = site.attempts.wait_s(name, address)
+        if wait_s:
+            problem = f"Too many attempts: wait {-(-wait_s // 60)} minutes, then try again."
+            answer = site.render(request, "sign_in.html", status=429, problem=problem, to=local(to), name=name)
+            answer.headers["Retry-After"] = str(wait_s)
+            return answer
         user = site.accounts.check_password(name, password)
         if user is None:
-            return site.render(request, "sign_in.html", status=401, problem="Name or password is wrong.")
-        return site.sign_in(user)
+            site.attempts.failed(name, address)
+            problem = "Name or password is wrong."
+            return site.render(request, "sign_in.html", status=401, problem=problem, to=local(to), name=name)
+        site.attempts.succeeded(name, address)
+        return site.sign_in(user, to)
 
     @router.post("/sign-out")
-    def sign_out(request: Request, csrf: Field) -> Response:
+    def sign_out(request: Request, csrf: Field = "") -> Response:
         return site.sign_in(None) if site.form_is_ours(request, csrf) else site.refused(request)
 
 
@@ -43,19 +58,23 @@ def _add_tokens(router: APIRouter, site: Site) -> None:
     def tokens(request: Request) -> Response:
         user = site.viewer(request).name
         if user is None:
-            return RedirectResponse("/sign-in", 303)
-        return site.render(request, "tokens.html", tokens=site.accounts.tokens(user), secret=None)
+            return RedirectResponse("/sign-in?to=/tokens", 303)
+        return site.render(
+            request, "tokens.html", tokens=site.accounts.tokens(user), secret=None, base=str(request.base_url)
+        )
 
     @router.post("/tokens")
-    def make(request: Request, csrf: Field, label: Field, role: Field) -> Response:
+    def make(request: Request, csrf: Field = "", label: Field = "", role: Field = "") -> Response:
         user = site.viewer(request).name
-        if user is None or role not in ("read", "write") or not site.form_is_ours(request, csrf):
+        if user is None or role not in {"read", "write"} or not site.form_is_ours(request, csrf):
             return site.refused(request)
         secret = site.accounts.create_token(user, label, role)
-        return site.render(request, "tokens.html", tokens=site.accounts.tokens(user), secret=secret)
+        return site.render(
+            request, "tokens.html", tokens=site.accounts.tokens(user), secret=secret, base=str(request.base_url)
+        )
 
     @router.post("/tokens/revoke")
-    def revoke(request: Request, csrf: Field, token: Field) -> Response:
+    def revoke(request: Request, csrf: Field = "", token: Field = "") -> Response:
         user = site.viewer(request).name
         if user is None or not site.form_is_ours(request, csrf):
             return site.refused(request)
@@ -64,32 +83,38 @@ def _add_tokens(router: APIRouter, site: Site) -> None:
 
 
 def _add_settings(router: APIRouter, site: Site) -> None:
+    def administered(request: Request, owner: str, name: str) -> Place | None:
+        """The repository, for those who may settle it; for everybody else there is no such page."""
+        place = site.place(request, owner, name)
+        allowed = place is not None and site.accounts.may_administer(site.viewer(request), place.repo_id)
+        return place if allowed else None
+
     @router.get("/datasets/{owner}/{name}/settings")
     def settings(request: Request, owner: str, name: str) -> Response:
-        entry = site.entry(request, owner, name)
-        if entry is None or not site.may_administer(request, entry):
+        place = administered(request, owner, name)
+        if place is None:
             return site.missing(request)
-        return site.render(request, "settings.html", entry=entry, problem=None)
+        return site.render(request, "settings.html", **site.heading(request, place), problem=None)
 
     @router.post("/datasets/{owner}/{name}/settings/private")
-    def set_private(request: Request, owner: str, name: str, csrf: Field, private: Field) -> Response:
-        entry = site.entry(request, owner, name)
-        if entry is None or not site.may_administer(request, entry):
+    def set_private(request: Request, owner: str, name: str, csrf: Field = "", private: Field = "") -> Response:
+        place = administered(request, owner, name)
+        if place is None:
             return site.missing(request)
         if not site.form_is_ours(request, csrf):
             return site.refused(request)
-        site.accounts.set_private(site.viewer(request), entry.repo_id, private=private == "yes")
-        return RedirectResponse(f"{home(entry.repo_id)}/settings", 303)
+        site.accounts.set_private(site.viewer(request), place.repo_id, private=private == "yes")
+        return RedirectResponse(f"{home(place.repo_id)}/settings", 303)
 
     @router.post("/datasets/{owner}/{name}/settings/delete")
-    def delete(request: Request, owner: str, name: str, csrf: Field, confirm: Field) -> Response:
-        entry = site.entry(request, owner, name)
-        if entry is None or not site.may_administer(request, entry):
+    def delete(request: Request, owner: str, name: str, csrf: Field = "", confirm: Field = "") -> Response:
+        place = administered(request, owner, name)
+        if place is None:
             return site.missing(request)
         if not site.form_is_ours(request, csrf):
             return site.refused(request)
-        if confirm != entry.repo_id:
-            problem = f"Nothing was deleted: {entry.repo_id} was not typed."
-            return site.render(request, "settings.html", status=400, entry=entry, problem=problem)
-        site.accounts.delete(site.viewer(request), entry.repo_id)
+        if confirm != place.repo_id:
+            problem = f"Nothing was deleted: {place.repo_id} was not typed."
+            return site.render(request, "settings.html", status=400, **site.heading(request, place), problem=problem)
+        site.accounts.delete(site.viewer(request), place.repo_id)
         return RedirectResponse("/", 303)

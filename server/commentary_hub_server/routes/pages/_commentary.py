@@ -1,125 +1,158 @@
-"""The page of one commentary: how to use it, whether it helps, what it says."""
+"""The page of one commentary: how to use it, whether it helps, what it says. And of a repository without one."""
 
 from __future__ import annotations
 
-from typing import Any
+import json
+from dataclasses import dataclass
 from urllib.parse import quote
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from commentary_hub.errors import ArtefactError
-from commentary_hub.manifest import Evidence
-from commentary_hub_server.routes.pages._charts import Interval, curriculum, histogram, intervals
-from commentary_hub_server.routes.pages._site import Site, home
-from commentary_hub_server.routes.pages._snippets import snippets
-from commentary_hub_server.rules.catalogue import (
-    Commentary,
-    Entry,
-    read_commentary,
-    render_card_html,
-    rows_by_range,
-    tensor_file,
-    weights,
-)
+from commentary_hub.manifest import CARD_NAME, Evidence, Measurement, Outcome
+from commentary_hub_server.routes.pages._charts import Axis
+from commentary_hub_server.routes.pages._findings import Findings, Weights, findings
+from commentary_hub_server.routes.pages._site import Site
+from commentary_hub_server.routes.pages._snippets import endpoint_line, snippets
+from commentary_hub_server.routes.pages._templates import home
+from commentary_hub_server.rules.catalogue import Commentary, Entry, Place, read_commentary, render_card_html
 
-_NEIGHBOURS = 6
 MAX_PICTURES = 12
+_MAX_CARD_BYTES = 1 << 20
+_PICTURES = (".png", ".jpg", ".jpeg", ".gif")
+
+
+@dataclass(frozen=True, slots=True)
+class Board:
+    """One student's part of the evidence: its own accuracy, and the gain over each control on one axis."""
+
+    student: str
+    own: Measurement | None
+    lines: tuple[tuple[Measurement, Outcome | None], ...]
+    axis: Axis
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A picture of the artefact, with its alternative text."""
+
+    path: str
+    href: str
+    caption: str
 
 
 def add_commentary(router: APIRouter, site: Site) -> None:
     """Add the page that everything leads to."""
 
     @router.get("/datasets/{owner}/{name}")
-    def commentary(request: Request, owner: str, name: str, threshold: float = 0.5) -> Response:
-        entry = site.entry(request, owner, name)
+    def at_root(request: Request, owner: str, name: str, threshold: str = "0.5") -> Response:
+        place = site.place(request, owner, name)
+        if place is None:
+            return site.missing(request)
+        entry = site.catalogue.one(place.repo_id, site.viewer(request))
         if entry is None:
+            return _repository(site, request, place)
+        return _page(site, request, place, entry, threshold)
+
+    @router.get("/datasets/{owner}/{name}/commentaries/{inside}")
+    def inside_a_dataset(request: Request, owner: str, name: str, inside: str, threshold: str = "0.5") -> Response:
+        place = site.place(request, owner, name)
+        if place is None:
             return site.missing(request)
+        entry = site.catalogue.one(place.repo_id, site.viewer(request), folder=f"commentaries/{inside}")
+        return site.missing(request) if entry is None else _page(site, request, place, entry, threshold)
+
+
+def _page(site: Site, request: Request, place: Place, entry: Entry, threshold: str) -> Response:
+    try:
+        found = read_commentary(site.shelf, entry.repo_id, entry.revision, folder=entry.folder)
+    except (ArtefactError, FileNotFoundError):
+        return site.missing(request)
+    viewer = site.viewer(request)
+    card = render_card_html(found.card, _picture_base(entry.repo_id, entry.revision, entry.folder))
+    pictures = _pictures(site, found)
+    shown = findings(site.shelf, found, _threshold(threshold))
+    return site.render(
+        request,
+        "commentary.html",
+        **{**site.heading(request, place), "entry": entry},
+        manifest=found.manifest,
+        evidence=found.evidence,
+        boards=_boards(found.evidence),
+        snippets=snippets(entry),
+        endpoint=endpoint_line(str(request.base_url)),
+        card=card,
+        # What the card shows anyway is not shown twice, except where it is all that can be seen of the commentary.
+        pictures=[picture for picture in pictures if shown is None or not _is_shown(picture, shown, card)],
+        findings=shown,
+        parents=site.catalogue.parents(entry, viewer),
+        children=site.catalogue.children(entry.repo_id, viewer),
+    )
+
+
+def _is_shown(picture: Picture, findings: Findings, card: str) -> bool:
+    is_sheet = isinstance(findings, Weights) and findings.sheet is not None and findings.sheet.path == picture.path
+    return is_sheet or picture.href in card
+
+
+def _repository(site: Site, request: Request, place: Place) -> Response:
+    """The page of a repository that holds no commentary at its root: what it holds, or why that is not listed."""
+    commit = site.shelf.resolve(place.repo_id, "main")
+    card = ""
+    if commit is not None:
         try:
-            found = read_commentary(site.shelf, entry.repo_id, entry.revision, folder=entry.folder)
-        except (ArtefactError, FileNotFoundError):
-            return site.missing(request)
-        base = f"{home(entry.repo_id)}/picture/{entry.revision}/{entry.folder}".rstrip("/")
-        return site.render(
-            request,
-            "commentary.html",
-            entry=entry,
-            manifest=found.manifest,
-            evidence=found.evidence,
-            boards=_boards(found.evidence),
-            snippets=snippets(entry),
-            card=render_card_html(found.card, base),
-            pictures=_pictures(found, entry),
-            may_administer=site.may_administer(request, entry),
-            **_weights(site, found, min(1.0, max(0.0, threshold)) if threshold == threshold else 0.5),  # noqa: PLR0124 - nan
-        )
+            text = site.shelf.read(place.repo_id, commit, CARD_NAME, 0, _MAX_CARD_BYTES).decode(errors="replace")
+            card = render_card_html(text, _picture_base(place.repo_id, commit, ""))
+        except FileNotFoundError:
+            card = ""
+    inside = site.catalogue.of_repository(place.repo_id, site.viewer(request))
+    return site.render(
+        request, "repository.html", **site.heading(request, place), inside=inside, card=card,
+        axis=Axis.over(*(value for one in inside for value in (one.gain_low, one.gain_high))),
+        endpoint=endpoint_line(str(request.base_url)),
+    )  # fmt: skip
 
 
-def _boards(evidence: Evidence | None) -> list[tuple[str, Any]]:
+def _picture_base(repo_id: str, revision: str, folder: str) -> str:
+    return f"{home(repo_id)}/picture/{revision}/{quote(folder)}".rstrip("/")
+
+
+def _boards(evidence: Evidence | None) -> list[Board]:
     if evidence is None:
         return []
     outcomes = {(verdict.student, verdict.control): verdict.outcome for verdict in evidence.verdicts}
-    answer = []
-    for student in evidence.protocol.students:
-        lines = [
-            Interval(
-                f"over {line.control.replace('_', ' ')}",
-                line.difference_mean,
-                *line.difference_ci95,
-                outcomes.get((student, line.control)),
-            )
-            for line in evidence.measurements
-            if line.student == student and line.difference_mean is not None and line.difference_ci95 is not None
-        ]
-        if lines:
-            answer.append((student, intervals(lines, name=f"Gain in points, {student}")))
-    return answer
+    axis = Axis.over(*(end for line in evidence.measurements for end in line.difference_ci95 or ()))
+    boards = []
+    for student in dict.fromkeys(line.student for line in evidence.measurements):
+        lines = [line for line in evidence.measurements if line.student == student]
+        own = next((line for line in lines if line.difference_mean is None), None)
+        compared = tuple((line, outcomes.get((student, line.control))) for line in lines if line is not own)
+        boards.append(Board(student, own, compared, axis))
+    return boards
 
 
-def _pictures(found: Commentary, entry: Entry) -> list[tuple[str, str]]:
-    prefix = f"{entry.folder}/plots/" if entry.folder else "plots/"
-    base = f"{home(entry.repo_id)}/picture/{entry.revision}"
-    paths = [file.path for file in found.files if file.path.startswith(prefix) and file.path.endswith(".png")]
-    return [(path, f"{base}/{quote(path)}") for path in paths[:MAX_PICTURES]]
-
-
-def _weights(site: Site, found: Commentary, threshold: float) -> dict[str, Any]:
-    empty: dict[str, Any] = {"histogram": None, "curriculum": None, "heat": None, "threshold": threshold}
-    if found.manifest.kind != "example_weights":
-        return empty
+def _pictures(site: Site, found: Commentary) -> list[Picture]:
+    """Pictures below ``plots/``, with the texts of ``captions.json``."""
+    folder = f"{found.prefix}plots/"
+    base = _picture_base(found.repo_id, found.revision, "")
     try:
-        read, header = tensor_file(site.shelf, found)
-        table = weights(read, header)
-        if not table:
-            return empty
-        last = [line[-1] for line in table]
-        # A sampled table no longer says which row a weight belongs to: then only counts are shown.
-        whole = len(last) == rows_by_range(read, header, 0, 0).total
-        shown = sorted(range(len(last)), key=lambda at: abs(last[at] - threshold))
-        sides = [
-            _side(read, header, last, [at for at in shown if (last[at] < threshold) is low], low=low, whole=whole)
-            for low in (True, False)
-        ]
-    except (ArtefactError, FileNotFoundError):
-        return empty
-    stages = len(table[0])
-    quartiles: list[tuple[str, list[float]]] = []
-    if stages > 1:
-        ordered = [sorted(line[stage] for line in table) for stage in range(stages)]
-        for label, at in (("median", 0.5), ("upper quartile", 0.75), ("lower quartile", 0.25)):
-            quartiles.append((label, [values[int(at * (len(values) - 1))] for values in ordered]))
-    return {
-        **empty,
-        "histogram": histogram(last, threshold),
-        "weight_count": len(last),
-        "sides": sides,
-        "curriculum": curriculum(quartiles) if quartiles else None,
-    }
+        raw = json.loads(site.shelf.read(found.repo_id, found.revision, f"{folder}captions.json", 0, 1 << 18))
+        captions = raw if isinstance(raw, dict) else {}
+    except (FileNotFoundError, ValueError, RecursionError):
+        captions = {}
+    paths = [file.path for file in found.files if file.path.startswith(folder) and file.path.endswith(_PICTURES)]
+    pictures = []
+    for path in paths[:MAX_PICTURES]:
+        name = path.removeprefix(folder)
+        caption = str(captions.get(name) or name.rpartition(".")[0].replace("_", " ").replace("-", " "))
+        pictures.append(Picture(path, f"{base}/{quote(path)}", caption[:500]))
+    return pictures
 
 
-def _side(
-    read: Any, header: Any, values: list[float], rows: list[int], *, low: bool, whole: bool
-) -> tuple[str, int, list[Any]]:
-    """The examples nearest the threshold: where a different choice would change something first."""
-    nearest = [(rows_by_range(read, header, at, 1).rows[0].key, values[at]) for at in rows[: _NEIGHBOURS * whole]]
-    return ("Below" if low else "Above", len(rows), nearest)
+def _threshold(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        return 0.5
+    return min(1.0, max(0.0, value)) if value == value else 0.5  # noqa: PLR0124 - nan

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from fastapi import APIRouter, HTTPException
+from fastapi import APIRouter, HTTPException, Request
 from fastapi.responses import FileResponse, Response
 
 from commentary_hub_server.routes.pages._account import add_account
@@ -12,12 +10,13 @@ from commentary_hub_server.routes.pages._commentary import add_commentary
 from commentary_hub_server.routes.pages._files import add_files
 from commentary_hub_server.routes.pages._finding import add_finding
 from commentary_hub_server.routes.pages._site import Site
+from commentary_hub_server.routes.pages._templates import STATIC, version
 from commentary_hub_server.rules.catalogue import Accounts, Catalogue, Shelf
 
-_STATIC = Path(__file__).parents[2] / "static"
 _TYPES = {
     "site.css": "text/css; charset=utf-8",
     "site.js": "text/javascript; charset=utf-8",
+    "htmx.min.js": "text/javascript; charset=utf-8",
     "site.svg": "image/svg+xml",
 }
 
@@ -28,14 +27,23 @@ def build_router(catalogue: Catalogue, shelf: Shelf, accounts: Accounts, secret:
     router = APIRouter(include_in_schema=False)
 
     @router.get("/static/{name}")
-    def static(name: str) -> Response:
+    def static(name: str, v: str = "") -> Response:
         if name not in _TYPES:
             raise HTTPException(404)
-        headers = {"Cache-Control": "public, max-age=3600", "X-Content-Type-Options": "nosniff"}
-        return FileResponse(_STATIC / name, media_type=_TYPES[name], headers=headers)
+        keep = "max-age=31536000, immutable" if v == version(name) else "max-age=300"
+        headers = {"Cache-Control": f"public, {keep}", "X-Content-Type-Options": "nosniff"}
+        return FileResponse(STATIC / name, media_type=_TYPES[name], headers=headers)
 
     add_finding(router, site)
     add_account(router, site)
     add_files(router, site)
     add_commentary(router, site)
+
+    @router.get("/{path:path}")
+    def nothing(request: Request, path: str) -> Response:
+        # The last resort of the whole hub: people see a page, programs what they expect.
+        if path.startswith("api/") or "text/html" not in request.headers.get("accept", ""):
+            raise HTTPException(404)
+        return site.missing(request)
+
     return router

@@ -4,8 +4,9 @@ from commentary_hub_server.rules.catalogue._cards import render_card_html
 from commentary_hub_server.rules.catalogue._difference import FileChange, difference
 from commentary_hub_server.rules.catalogue._entries import Entry, describe
 from commentary_hub_server.rules.catalogue._reading import Commentary, read_commentary, tensor_file
-from commentary_hub_server.rules.catalogue._rows import Row, RowTable, arrow_stream, rows_by_key, rows_by_range, weights
+from commentary_hub_server.rules.catalogue._rows import Row, RowTable, arrow_stream, rows_by_key, rows_by_range
 from commentary_hub_server.rules.catalogue._safetensors import Header, TensorView, find_row, read_header, read_rows
+from commentary_hub_server.rules.catalogue._samples import Sample, SampleSheet, read_sample_sheet
 from commentary_hub_server.rules.catalogue._search import (
     STRANGER,
     Catalogue,
@@ -15,8 +16,15 @@ from commentary_hub_server.rules.catalogue._search import (
     Sort,
     Viewer,
 )
-from commentary_hub_server.rules.catalogue._shelf import Accounts, Revision, Shelf, StoredFile, TokenLine
+from commentary_hub_server.rules.catalogue._shelf import Accounts, Place, Revision, Shelf, StoredFile, TokenLine
 from commentary_hub_server.rules.catalogue._text import PostgresText, SqliteText, TextIndex, text_index, words
+from commentary_hub_server.rules.catalogue._values import (
+    WeightTable,
+    blend_ratios,
+    mixture_shares,
+    target_digest,
+    weight_table,
+)
 
 __all__ = [
     "STRANGER",
@@ -28,11 +36,14 @@ __all__ = [
     "FileChange",
     "Header",
     "Page",
+    "Place",
     "PostgresText",
     "Query",
     "Revision",
     "Row",
     "RowTable",
+    "Sample",
+    "SampleSheet",
     "Shelf",
     "Sort",
     "SqliteText",
@@ -41,18 +52,23 @@ __all__ = [
     "TextIndex",
     "TokenLine",
     "Viewer",
+    "WeightTable",
     "arrow_stream",
+    "blend_ratios",
     "describe",
     "difference",
     "find_row",
+    "mixture_shares",
     "read_commentary",
     "read_header",
     "read_rows",
+    "read_sample_sheet",
     "render_card_html",
     "rows_by_key",
     "rows_by_range",
+    "target_digest",
     "tensor_file",
     "text_index",
-    "weights",
+    "weight_table",
     "words",
 ]

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import posixpath
+import re
+from collections.abc import Callable
+from html import escape
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
@@ -12,25 +15,29 @@ from mdit_py_plugins.dollarmath import dollarmath_plugin
 
 from commentary_hub.errors import ManifestInvalid
 from commentary_hub.manifest import split_card
+from commentary_hub_server.rules.catalogue import _mathematics
 
 MAX_CARD_CHARACTERS = 200_000
 _PICTURES = (".png", ".jpg", ".jpeg", ".gif", ".webp")
 _TAGS = {
     "a", "blockquote", "br", "code", "dd", "del", "dl", "dt", "em", "h2", "h3", "h4", "h5", "h6", "hr", "img", "li",
     "ol", "p", "pre", "s", "strong", "sub", "sup", "table", "tbody", "td", "th", "thead", "tr", "ul", "span",
-}  # fmt: skip
+} | _mathematics.TAGS  # fmt: skip
 _ATTRIBUTES = {
     "a": {"href", "title"}, "img": {"src", "alt", "title", "loading"}, "td": {"class"}, "th": {"class"},
     "code": {"class"}, "span": {"class"}, "ol": {"start"},
+    **dict.fromkeys(_mathematics.TAGS, _mathematics.ATTRIBUTES),
 }  # fmt: skip
-_CLASSES = {"math", "math-block", "right", "center"}
+_CLASSES = {"math", "left", "right", "center"}
+_LANGUAGE = re.compile(r"language-[A-Za-z0-9_+-]{1,30}")
+_MAX_FORMULAS = 200
 
 
 def render_card_html(text: str, picture_base: str) -> str:
     """The card's body without its YAML block; relative pictures are resolved below ``picture_base``.
 
-    Mathematics ($…$, $$…$$) stays as its TeX source in an element of class ``math``. Headings are moved down one
-    level, because the page has its own first one. A card whose YAML block cannot be read shows as it is.
+    Mathematics ($…$, $$…$$) becomes MathML (the first 200 formulas), or stays as its source. Headings are moved down
+    one level, because the page has its own first one. A card whose YAML block cannot be read shows as it is.
     """
     try:
         _, body = split_card(text[:MAX_CARD_CHARACTERS])
@@ -50,14 +57,20 @@ def render_card_html(text: str, picture_base: str) -> str:
 
 def _parser() -> MarkdownIt:
     parser = MarkdownIt("commonmark", {"html": False, "maxNesting": 40}).enable(["table", "strikethrough"])
-    parser.use(dollarmath_plugin, allow_labels=False, renderer=_tex)
+    parser.use(dollarmath_plugin, allow_labels=False, double_inline=True, renderer=_formulas())
     parser.core.ruler.push("one_level_down", _one_level_down)
     return parser
 
 
-def _tex(source: str, _options: dict[str, Any]) -> str:
-    escaped = source.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return f'<span class="math">{escaped}</span>'
+def _formulas() -> Callable[[str, dict[str, Any]], str]:
+    left = iter(range(_MAX_FORMULAS))
+
+    def render(source: str, options: dict[str, Any]) -> str:
+        if next(left, None) is None:
+            return f'<code class="math">{escape(source)}</code>'
+        return _mathematics.mathml(source, display=bool(options.get("display_mode")))
+
+    return render
 
 
 def _one_level_down(state: Any) -> None:
@@ -72,7 +85,7 @@ def _filter(base: str, tag: str, name: str, value: str) -> str | None:
     if tag == "img" and name == "src":
         return _picture(base, value)
     if name == "class":
-        return value if value in _CLASSES or value.startswith("language-") else None
+        return value if value in _CLASSES or _LANGUAGE.fullmatch(value) else None
     return value
 
 

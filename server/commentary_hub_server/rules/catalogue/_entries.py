@@ -13,7 +13,8 @@ class Entry:
 
     ``gain`` is the measured difference of accuracy (a fraction) to the control that did best, the smallest claim
     that the evidence supports, with its 95 % interval; ``None`` without evidence. ``folder`` is empty for an artefact
-    at the root of its repository. ``updated_at`` is in seconds since the epoch.
+    at the root of its repository. ``parents`` are the references (or foreign origins) that it was made from.
+    ``updated_at`` is in seconds since the epoch.
     """
 
     repo_id: str
@@ -35,6 +36,12 @@ class Entry:
     deprecated: bool = False
     description: str = ""
     card: str = ""
+    parents: tuple[str, ...] = ()
+
+    @property
+    def id(self) -> str:
+        """``owner/name``, followed by the folder where it lies inside a dataset's own repository."""
+        return f"{self.repo_id}/{self.folder}" if self.folder else self.repo_id
 
     @property
     def owner(self) -> str:
@@ -81,6 +88,7 @@ def describe(
         deprecated=manifest.status.state == "deprecated",
         description=manifest.description,
         card=card,
+        parents=tuple(dict.fromkeys(parent.reference for parent in manifest.parents)),
     )
 
 

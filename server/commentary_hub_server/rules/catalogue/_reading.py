@@ -9,6 +9,7 @@ from commentary_hub.errors import ArtefactError, EvidenceError
 from commentary_hub.manifest import (
     CARD_NAME,
     EVIDENCE_NAME,
+    KEYS_TENSOR,
     MANIFEST_NAME,
     MAX_MANIFEST_BYTES,
     Evidence,
@@ -18,10 +19,15 @@ from commentary_hub.manifest import (
 from commentary_hub_server.rules.catalogue._safetensors import Header, Read, read_header
 from commentary_hub_server.rules.catalogue._shelf import Shelf, StoredFile
 
+MAX_SHARDS = 64
+
 
 @dataclass(frozen=True, slots=True)
 class Commentary:
-    """A commentary at one commit; ``evidence`` is ``None`` where there is none about these tensors."""
+    """A commentary at one commit; ``evidence`` is ``None`` where there is none about these tensors.
+
+    ``files`` are those of the whole repository, ``folder`` is where in it the commentary lies (empty: at the root).
+    """
 
     repo_id: str
     revision: str
@@ -29,6 +35,12 @@ class Commentary:
     evidence: Evidence | None
     card: str
     files: tuple[StoredFile, ...]
+    folder: str = ""
+
+    @property
+    def prefix(self) -> str:
+        """What the paths of its own files begin with."""
+        return f"{self.folder}/" if self.folder else ""
 
 
 def read_commentary(shelf: Shelf, repo_id: str, revision: str, *, folder: str = "") -> Commentary:
@@ -50,14 +62,21 @@ def read_commentary(shelf: Shelf, repo_id: str, revision: str, *, folder: str = 
         if evidence is not None and evidence.tensor_digest != tensor_digest(manifest.files):
             evidence = None
     card = text(CARD_NAME).decode(errors="replace") if prefix + CARD_NAME in names else ""
-    return Commentary(repo_id, revision, manifest, evidence, card, files)
+    return Commentary(repo_id, revision, manifest, evidence, card, files, folder)
 
 
-def tensor_file(shelf: Shelf, commentary: Commentary, path: str | None = None) -> tuple[Read, Header]:
-    """A reader and the header of a tensor file (the first by name); raises `FileNotFoundError`, `TensorFileInvalid`."""
-    candidates = [file for file in commentary.files if file.path.endswith(".safetensors")]
-    found = next((file for file in candidates if path is None or file.path == path), None)
-    if found is None:
-        raise FileNotFoundError(path or "*.safetensors")
-    read = partial(shelf.read, commentary.repo_id, commentary.revision, found.path)
-    return read, read_header(read, found.size_bytes)
+def tensor_file(shelf: Shelf, commentary: Commentary, *, holding: str = KEYS_TENSOR) -> tuple[Read, Header]:
+    """A reader and the header of the tensor file that has the tensor ``holding``, or of the first where none has.
+
+    Raises `FileNotFoundError` without tensor files and `TensorFileInvalid` for a damaged one.
+    """
+    named = {commentary.prefix + name for name in commentary.manifest.tensor_files}
+    opened: list[tuple[Read, Header]] = []
+    for file in [file for file in commentary.files if file.path in named][:MAX_SHARDS]:
+        read = partial(shelf.read, commentary.repo_id, commentary.revision, file.path)
+        opened.append((read, read_header(read, file.size_bytes)))
+        if opened[-1][1].find(holding) is not None:
+            return opened[-1]
+    if not opened:
+        raise FileNotFoundError("*.safetensors")
+    return opened[0]

@@ -87,24 +87,6 @@ def arrow_stream(table: RowTable) -> bytes:
     return out.getvalue()
 
 
-def weights(read: Read, header: Header, limit: int = 200_000) -> list[list[float]]:
-    """Weights [rows][stages] of an ``example_weights`` table: the sigmoid of its logits; empty for other kinds.
-
-    A table of more rows than ``limit`` is sampled in 50 equal blocks, so that a page costs a bounded read.
-    """
-    tensor = header.find(f"{STATE_PREFIX}logits")
-    if tensor is None or len(tensor.shape) != 2 or not 0 < tensor.shape[1] <= MAX_ROW_VALUES:
-        return []
-    rows = tensor.shape[0]
-    blocks = [(0, rows)] if rows <= limit else [(rows * at // 50, limit // 50) for at in range(50)]
-    found: list[list[float]] = []
-    for first, count in blocks:
-        found += [
-            [_sigmoid(value) for value in line] for line in read_rows(read, tensor, first, count) if None not in line
-        ]
-    return found
-
-
 def _tables(header: Header) -> tuple[TensorView, TensorView]:
     keys, targets = header.find(KEYS_TENSOR), header.find(TARGETS_TENSOR)
     if keys is None or targets is None:
@@ -128,7 +110,3 @@ def _shown(header: Header, rows: int) -> list[tuple[str, TensorView]]:
 
 def _number(value: Any) -> float | None:
     return None if value is None else float(value)
-
-
-def _sigmoid(value: float) -> float:
-    return 1 / (1 + math.exp(-value)) if value >= 0 else math.exp(value) / (1 + math.exp(value))

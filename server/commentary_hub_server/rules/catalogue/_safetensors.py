@@ -108,7 +108,8 @@ def read_rows(read: Read, tensor: TensorView, first: int, count: int) -> list[An
     code = _CODES.get(tensor.dtype)
     if code is None:
         raise TensorFileInvalid(f"rows of dtype {tensor.dtype} cannot be shown", tensor=tensor.name)
-    values = [_finite(value) for (value,) in struct.iter_unpack(f"<{code}", data)]
+    numbers = struct.unpack(f"<{len(data) // struct.calcsize(code)}{code}", data)
+    values = [_finite(value) for value in numbers] if code in "efd" else list(numbers)
     if len(tensor.shape) <= 1:
         return values
     width = math.prod(tensor.shape[1:])
@@ -155,5 +156,5 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _finite(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

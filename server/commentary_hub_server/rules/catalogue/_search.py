@@ -8,16 +8,33 @@ import json
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, Connection, Engine, Select, and_, delete, false, func, insert, or_, select, true
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    Select,
+    and_,
+    case,
+    delete,
+    false,
+    func,
+    insert,
+    or_,
+    select,
+    true,
+)
 
-from commentary_hub.errors import InputError
+from commentary_hub.errors import InputError, ReferenceSyntaxError
+from commentary_hub.manifest import Reference
 from commentary_hub_server.rules.catalogue._entries import Entry
-from commentary_hub_server.rules.catalogue._tables import entries, metadata, students
+from commentary_hub_server.rules.catalogue._tables import entries, metadata, parents, students
 from commentary_hub_server.rules.catalogue._text import text_index, words
 
 Sort = Literal["gain", "updated", "name"]
 MAX_PAGE = 100
 FACET_VALUES = 30
+GAIN_STEPS = (0.0, 0.01, 0.05, 0.1)
+"""Where the facet of measured gain counts: at least so much, as a fraction of accuracy."""
 _NO_GAIN = -1e9  # accuracies differ by at most 1
 
 
@@ -29,9 +46,9 @@ class Viewer:
     namespaces: frozenset[str] = frozenset()
     is_admin: bool = False
 
-    def may_read(self, entry: Entry) -> bool:
-        """Whether this entry exists for the viewer."""
-        return not entry.private or self.is_admin or entry.owner.lower() in self.namespaces
+    def may_read(self, repo_id: str, *, private: bool) -> bool:
+        """Whether a repository exists for the viewer."""
+        return not private or self.is_admin or repo_id.partition("/")[0].lower() in self.namespaces
 
 
 STRANGER = Viewer()
@@ -114,6 +131,12 @@ class Catalogue:
         assert key is not None
         if entry.students:
             connection.execute(insert(students), [{"entry_id": key[0], "student": name} for name in entry.students])
+        if entry.parents:
+            lines = [
+                {"entry_id": key[0], "position": at, "reference": text, "parent_key": _repository(text).lower()}
+                for at, text in enumerate(entry.parents)
+            ]
+            connection.execute(insert(parents), lines)
         self._text.put(connection, key[0], f"{entry.repo_id} {entry.name}", entry.dataset, entry.card)
         return None
 
@@ -146,12 +169,15 @@ class Catalogue:
             total = connection.scalar(select(func.count()).select_from(entries).where(condition)) or 0
             rows = connection.execute(ordered.limit(limit + 1)).mappings().all()
             page = rows[:limit]
-            found = _with_students(connection, page)
+            found = _entries(connection, page)
         following = _cursor(query.sort, page[-1][column.name], page[-1]["id"]) if len(rows) > limit else None
         return Page(found, total, following)
 
     def facets(self, query: Query, viewer: Viewer = STRANGER) -> dict[str, list[tuple[str, int]]]:
-        """Counts per value, most frequent first; each facet ignores its own filter, to let one change one's mind."""
+        """Counts per value, most frequent first; each facet ignores its own filter, to let one change one's mind.
+
+        ``gain`` counts what has at least so much measured gain, for each of `GAIN_STEPS`.
+        """
         answer = {}
         with self._reads.connect() as connection:
             for name, column in _FACETS.items():
@@ -171,15 +197,37 @@ class Catalogue:
                 .order_by(func.count().desc(), students.c.student)
             )
             answer["student"] = [(name, number) for name, number in connection.execute(statement.limit(FACET_VALUES))]
+            reached = [func.count(case((entries.c.gain >= least, 1))) for least in GAIN_STEPS]
+            counts = connection.execute(
+                select(*reached).where(self._condition(query, viewer, without="min_gain"))
+            ).one()
+            answer["gain"] = [(f"{least:g}", number) for least, number in zip(GAIN_STEPS, counts, strict=True)]
         return answer
 
     def one(self, repo_id: str, viewer: Viewer = STRANGER, *, folder: str = "") -> Entry | None:
         """One entry, or ``None`` where it is missing or not the viewer's to see: the two cannot be told apart."""
         condition = and_(entries.c.repo_key == repo_id.lower(), entries.c.folder == folder, _visible(viewer))
-        with self._reads.connect() as connection:
-            rows = connection.execute(select(entries).where(condition)).mappings().all()
-            found = _with_students(connection, rows)
+        found = self._select(select(entries).where(condition))
         return found[0] if found else None
+
+    def of_repository(self, repo_id: str, viewer: Viewer = STRANGER) -> tuple[Entry, ...]:
+        """All commentaries of one repository that the viewer may see, the one at its root first."""
+        condition = and_(entries.c.repo_key == repo_id.lower(), _visible(viewer))
+        return self._select(select(entries).where(condition).order_by(entries.c.folder))
+
+    def parents(self, entry: Entry, viewer: Viewer = STRANGER) -> list[tuple[str, Entry | None]]:
+        """What an entry was made from: each reference, with its entry where that is in the catalogue for the viewer."""
+        return [(text, self.one(found, viewer) if (found := _repository(text)) else None) for text in entry.parents]
+
+    def children(self, repo_id: str, viewer: Viewer = STRANGER, *, limit: int = 50) -> tuple[Entry, ...]:
+        """What the viewer may see of what was made from a commentary, newest first."""
+        made = select(parents.c.entry_id).where(parents.c.parent_key == repo_id.lower())
+        condition = and_(entries.c.id.in_(made), _visible(viewer))
+        return self._select(select(entries).where(condition).order_by(entries.c.updated_at.desc()).limit(limit))
+
+    def _select(self, statement: Select[Any]) -> tuple[Entry, ...]:
+        with self._reads.connect() as connection:
+            return _entries(connection, connection.execute(statement).mappings().all())
 
     def datasets(self, viewer: Viewer = STRANGER, *, prefix: str = "", limit: int = 50) -> list[DatasetLine]:
         """Datasets with commentaries, the best measured gain first."""
@@ -205,7 +253,7 @@ class Catalogue:
         if query.student is not None and without != "student":
             chosen = select(students.c.entry_id).where(students.c.student == query.student)
             parts.append(entries.c.id.in_(chosen))
-        if query.min_gain is not None:
+        if query.min_gain is not None and without != "min_gain":
             parts.append(entries.c.gain >= query.min_gain)
         typed = words(query.search)
         if typed:
@@ -221,6 +269,7 @@ class Catalogue:
         for number in connection.scalars(select(entries.c.id).where(condition)).all():
             self._text.remove(connection, number)
             connection.execute(delete(students).where(students.c.entry_id == number))
+            connection.execute(delete(parents).where(parents.c.entry_id == number))
             connection.execute(delete(entries).where(entries.c.id == number))
 
 
@@ -244,21 +293,38 @@ def _columns(entry: Entry) -> dict[str, Any]:
     }
 
 
-def _with_students(connection: Connection, rows: Any) -> tuple[Entry, ...]:
-    taught: dict[int, list[str]] = {}
-    numbers = [row["id"] for row in rows]
-    if numbers:
-        statement = select(students).where(students.c.entry_id.in_(numbers)).order_by(students.c.student)
-        for number, name in connection.execute(statement):
-            taught.setdefault(number, []).append(name)
+def _entries(connection: Connection, rows: Any) -> tuple[Entry, ...]:
+    taught = _many(connection, students.c.student, students, rows)
+    made_from = _many(connection, parents.c.reference, parents, rows)
     skipped = {"id", "repo_key", "owner", "gain_order"}
     return tuple(
         Entry(
             **{name: value for name, value in row.items() if name not in skipped},
             students=tuple(taught.get(row["id"], ())),
+            parents=tuple(made_from.get(row["id"], ())),
         )
         for row in rows
     )
+
+
+def _many(connection: Connection, column: Any, table: Any, rows: Any) -> dict[int, list[str]]:
+    """The values of a table that has several lines for each entry, in the order of its key."""
+    found: dict[int, list[str]] = {}
+    if rows:
+        chosen = table.c.entry_id.in_([row["id"] for row in rows])
+        for number, value in connection.execute(
+            select(table.c.entry_id, column).where(chosen).order_by(*table.primary_key.columns)
+        ):
+            found.setdefault(number, []).append(value)
+    return found
+
+
+def _repository(reference: str) -> str:
+    """``owner/name`` of a reference; empty for a foreign origin."""
+    try:
+        return Reference.parse(reference).repo_id
+    except ReferenceSyntaxError:
+        return ""
 
 
 def _cursor(sort: str, value: Any, number: int) -> str:

@@ -18,6 +18,15 @@ class StoredFile:
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """A repository, whether it holds a commentary or not; ``problem`` says why what it holds is not listed."""
+
+    repo_id: str
+    private: bool
+    problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Revision:
     """One commit: ``id`` is 40 hex digits, ``created_at`` seconds since the epoch."""
 
@@ -29,6 +38,9 @@ class Revision:
 
 class Shelf(Protocol):
     """Read access to repositories that the caller has already been allowed to see."""
+
+    def place(self, repo_id: str) -> Place | None:
+        """The repository of a name in any case; whether it may be seen is the caller's to check."""
 
     def resolve(self, repo_id: str, revision: str) -> str | None:
         """The commit id that a branch, tag or commit id names, or ``None``."""

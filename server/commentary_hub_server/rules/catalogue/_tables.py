@@ -44,3 +44,14 @@ students = Table(
     Column("entry_id", ForeignKey("catalogue_entries.id", ondelete="CASCADE"), primary_key=True),
     Column("student", String(200), primary_key=True),
 )
+
+# What each commentary was made from: ``parent_key`` is a repository in lower case, empty for a foreign origin.
+parents = Table(
+    "catalogue_parents",
+    metadata,
+    Column("entry_id", ForeignKey("catalogue_entries.id", ondelete="CASCADE"), primary_key=True),
+    Column("position", Integer, primary_key=True),
+    Column("reference", Text, nullable=False),
+    Column("parent_key", String(200), nullable=False),
+    Index("catalogue_children", "parent_key"),
+)

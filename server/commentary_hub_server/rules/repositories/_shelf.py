@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from commentary_hub_server.rules.catalogue import Revision, StoredFile
+from commentary_hub_server.rules.catalogue import Place, Revision, StoredFile
 from commentary_hub_server.rules.repositories._history import History
 from commentary_hub_server.rules.repositories._records import Commit, Repository
 from commentary_hub_server.rules.repositories._repositories import Repositories
@@ -14,6 +14,11 @@ class RepositoryShelf:
 
     def __init__(self, repositories: Repositories, history: History) -> None:
         self._repositories, self._history = repositories, history
+
+    def place(self, repo_id: str) -> Place | None:
+        """The repository of a name, its old names included."""
+        found = self._repositories.get("dataset", repo_id)
+        return None if found is None else Place(found.name, found.private, found.problem)
 
     def resolve(self, repo_id: str, revision: str) -> str | None:
         """The commit id that a revision names."""

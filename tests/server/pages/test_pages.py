@@ -1,0 +1,234 @@
+"""What the pages show, without a browser: every page, its charts, its snippets, and what is kept but not listed."""
+
+import html
+import random
+import re
+import struct
+
+import pytest
+from fastapi.testclient import TestClient
+
+from commentary_hub_server.routes.pages import _charts as charts
+from commentary_hub_server.rules.catalogue import (
+    blend_ratios,
+    mixture_shares,
+    read_header,
+    target_digest,
+    weight_table,
+)
+from tests.server.catalogue.artefacts import CLASSES, artefact, sample_sheet, tensors
+from tests.server.catalogue.seeding import MemoryShelf, sigmoid, world
+
+WEIGHTS = "/datasets/katherine/cifar10-example-weights-16"
+BLEND = "/datasets/emmy/mnist-label-blend-2"
+MASK = "/datasets/noether-lab/cifar10-attention-mask-11"
+
+
+@pytest.fixture(scope="module")
+def made():
+    return world(24)
+
+
+@pytest.fixture(scope="module")
+def client(made):
+    return TestClient(made[0])
+
+
+@pytest.fixture(scope="module")
+def katherine(made):
+    return signed_in(made[0], "katherine")
+
+
+def signed_in(app, name):
+    client = TestClient(app, follow_redirects=False)
+    token = re.search(r'name="csrf" value="([^"]+)"', client.get("/sign-in").text)[1]
+    answer = client.post("/sign-in", data={"csrf": token, "name": name, "password": name * 2})
+    assert answer.status_code == 303
+    return client
+
+
+def test_the_dataset_page_ranks_by_gain_and_says_what_an_interval_that_holds_zero_means(client):
+    page = client.get("/for/uoft-cs/cifar10").text
+    gains = [float(text.replace("−", "-")) for text in re.findall(r'<td class="n">([+−][\d.]+)<br>', page)]
+    assert gains == sorted(gains, reverse=True)
+    assert len(gains) == 4
+    assert "not measured" in page
+    assert "An interval that holds zero shows no difference" in page
+
+
+def test_addresses_that_cannot_be_read_find_something_all_the_same(client):
+    for query in ("sort=bogus", "verified=perhaps", "min_gain=much", "min_gain=nan", "cursor=x", "limit=9"):
+        assert "23 commentaries" in client.get(f"/?{query}").text, query
+    for threshold in ("nan", "x", "9", "-1"):
+        assert client.get(f"{WEIGHTS}?threshold={threshold}").status_code == 200
+
+
+def test_facets_lead_to_what_they_count(client):
+    page = client.get("/").text
+    for href, count in re.findall(r'<li><a href="(/\?[^"]+)">[^<]+<span>([\d,]+)</span>', page):
+        assert re.search(rf"\b{count} commentar", client.get(html.unescape(href)).text), href
+
+
+def test_evidence_stands_with_every_control_and_student(client):
+    page = client.get(WEIGHTS).text
+    for word in ("mlp", "cnn", "none", "equal data", "shuffled", "clean only", "10 paired seeds", "Rule, fixed before"):
+        assert word in page
+    assert page.count('class="chart range"') == 8
+
+
+def test_a_threshold_shows_examples_and_labels_on_either_side(made, client):
+    low, high = client.get(f"{WEIGHTS}?threshold=0.3").text, client.get(f"{WEIGHTS}?threshold=0.7").text
+    for page, threshold in ((low, 0.3), (high, 0.7)):
+        below, above = re.findall(r"<h4>(?:Below|Above) <span class=\"count\">(\d+) of 600", page)
+        assert int(below) + int(above) == 600
+        sides = page.index("<h4>Below"), page.index("<h4>Above")
+        shown = [float(text) for text in re.findall(r"<b>(0\.\d+)</b>", page[sides[0] : sides[1]])]
+        assert len(shown) == 6
+        assert max(shown) < threshold
+        assert min(float(text) for text in re.findall(r"<b>(0\.\d+)</b>", page[sides[1] :])) >= threshold
+        assert page.count("/plots/samples.png") == 12
+    assert low != high
+    assert "Share below the threshold, by label" in low
+    assert "horse" in low
+
+
+def test_labels_are_found_by_the_digests_that_the_library_gives_targets():
+    data = pytest.importorskip("commentary_hub.data")
+    for target in (0, 7, 999, "cat", "ä"):
+        assert target_digest(target) == data.target_digest(target)
+
+
+def test_weights_are_the_sigmoid_of_logits_averaged_over_training():
+    logits = [[-2.0, 0.0], [1.0, 3.0], [float("nan"), 0.0]]
+    flat = struct.pack("<6f", *logits[0], *logits[1], *logits[2])
+    targets = b"".join(target_digest(label) for label in (1, 0, 0))
+    data = tensors([("rows.targets", "U8", [3, 8], targets), ("commentary.logits", "F32", [3, 2], flat)])
+
+    def read(start, length):
+        return data[start : start + length]
+
+    manifest, *_ = artefact("x", "example_weights", "uoft-cs/cifar10", random.Random(0), rows=3)
+    table = weight_table(read, read_header(read, len(data)), manifest)
+    assert table.total == 3
+    assert table.rows == (0, 1)
+    assert table.weights == pytest.approx([(sigmoid(-2) + 0.5) / 2, (sigmoid(1) + sigmoid(3)) / 2])
+    assert table.quartiles[0] == pytest.approx((sigmoid(-2), sigmoid(-2), sigmoid(-2)))
+    assert table.split(0.5, 6) == ([0], [1], 1)
+
+
+def test_blends_and_mixtures_are_read_as_their_kinds_define_them(client, katherine):
+    data = tensors([("commentary.logits", "F32", [2, 2], struct.pack("<4f", -1, 0, 2, -1))])
+
+    def read(start, length):
+        return data[start : start + length]
+
+    ratios = blend_ratios(read, read_header(read, len(data)))
+    assert ratios[0] == pytest.approx([1 - 0.5 * sigmoid(-1), 0.75])
+    vector = tensors([("commentary.logits", "F32", [2], struct.pack("<2f", 0, 1))])
+    shares = mixture_shares(lambda s, n: vector[s : s + n], read_header(lambda s, n: vector[s : s + n], len(vector)))
+    assert shares == pytest.approx([1 - sigmoid(1), sigmoid(1)])
+    page = client.get(BLEND).text
+    assert "Blended most" in page
+    assert page.count('class="cell"') == 100
+    mixture = katherine.get("/datasets/katherine/letters/commentaries/mixture-weights").text
+    assert re.findall(r'<th scope="row">([a-z ]+)</th>', mixture)[-5:] == [
+        "encyclopaedia", "source code", "news", "plays", "letters",
+    ]  # fmt: skip
+
+
+def test_masks_are_shown_by_their_pictures_with_their_captions(client):
+    page = client.get(MASK).text
+    assert page.count("<figure>") == 3
+    assert 'alt="Two digits, the mask around the red one"' in page
+
+
+def test_hostile_tensor_files_leave_a_page_without_charts(made):
+    app, catalogue, shelf, _ = world(4)
+    entry = catalogue.one("ada/digits-example-weights-0")
+    for data in (b"", b"\xff" * 64, tensors([("commentary.logits", "F32", [2], bytes(8))])):
+        for _, files in shelf.commits[entry.repo_id]:
+            files["commentary.safetensors"] = data
+            files["plots/samples.png"] = b"\x89PNG\r\n\x1a\n" + b"\xff" * 40
+        page = TestClient(app).get(f"/datasets/{entry.repo_id}")
+        assert page.status_code == 200
+        assert "histogram" not in page.text
+
+
+@pytest.mark.parametrize("text", [b"!", b"[]", b'{"columns": 0}', b'{"columns":9e9,"rows":1,"samples":[["a",1,""]]}'])
+def test_sheets_of_samples_that_cannot_be_believed_are_passed_over(text):
+    app, catalogue, shelf, _ = world(1 + 1)
+    entry = catalogue.one("ada/digits-example-weights-0")
+    for _, files in shelf.commits[entry.repo_id]:
+        good = files["plots/samples.png"]
+        at = good.index(b"commentary-samples\0") + len(b"commentary-samples\0")
+        files["plots/samples.png"] = good[:at] + text + good[at + len(text) :]
+    page = TestClient(app).get(f"/datasets/{entry.repo_id}").text
+    assert 'class="tile"' not in page
+    assert "<h4>Below" in page
+
+
+def test_history_offers_any_two_revisions_and_shows_what_changed(client):
+    page = client.get(f"{WEIGHTS}/commits/main").text
+    ids = re.findall(r'name="before" value="([0-9a-f]{40})"', page)
+    assert len(ids) == 2
+    difference = client.get(f"{WEIGHTS}/difference", params={"before": ids[1], "after": ids[0]}).text
+    assert "<del>-steps = 50</del><ins>+steps = 60</ins>" in difference
+    assert "1 file changed" in difference
+    assert "No difference" in client.get(f"{WEIGHTS}/difference?before={ids[0]}&after=main").text
+
+
+def test_the_header_of_a_tensor_file_is_shown(client):
+    page = client.get(f"{WEIGHTS}/blob/main/commentary.safetensors").text
+    assert "<code>commentary.logits</code>" in page
+    assert "600 × 4" in page
+
+
+def test_lineage_leads_up_and_down(client):
+    child = client.get("/datasets/noether-lab/digits-example-weights-5").text
+    assert 'made from</span> <a href="/datasets/ada/digits-example-weights-0">' in child
+    assert "a spreadsheet of 2019" in child
+    parent = client.get("/datasets/ada/digits-example-weights-0").text
+    assert 'led to</span> <a href="/datasets/noether-lab/digits-example-weights-5">' in parent
+
+
+def test_what_is_not_listed_says_why_and_plain_repositories_have_a_page(katherine):
+    future = katherine.get("/datasets/katherine/from-the-future").text
+    assert "Kept, but not listed" in future
+    assert "format version 7" in future
+    plain = katherine.get("/datasets/katherine/plain").text
+    assert "holds no commentary" in plain
+    assert "data/train.csv" in katherine.get("/datasets/katherine/plain/tree/main").text
+    letters = katherine.get("/datasets/katherine/letters").text
+    assert "2 commentaries in this repository" in letters
+    assert 'href="/datasets/katherine/letters/commentaries/mixture-weights"' in letters
+
+
+def test_each_kind_is_offered_the_ways_of_training_that_it_serves(client, katherine):
+    page = client.get(WEIGHTS).text
+    assert re.findall(r'id="way-\d"(?: checked)?>([^<]+)', page) == ["PyTorch", "Trainer", "Lightning", "Command line"]
+    assert "export HF_ENDPOINT=http://testserver" in page
+    inside = katherine.get("/datasets/katherine/letters/commentaries/example-weights").text
+    assert "--commentary example-weights" in inside
+    mixture = katherine.get("/datasets/katherine/letters/commentaries/mixture-weights").text
+    assert "interleave_datasets" in mixture
+
+
+def test_axes_hold_zero_on_round_ticks():
+    for values in ([], [0.0], [0.012, 0.043], [-0.31, -0.02], [1e-6], [-1.0, 1.0]):
+        axis = charts.Axis.over(*values)
+        assert axis.low <= min([0.0, *values]) <= max([0.0, *values]) <= axis.high
+        assert 0.0 in axis.ticks()
+        assert 2 <= len(axis.ticks()) <= 10
+        assert all(0 <= axis.x(value) <= 100 for value in values)
+
+
+def test_sample_sheets_are_read_back_in_the_order_of_their_weights():
+    chance = random.Random(0)
+    app, _, shelf, _ = world(2)
+    keys = sorted(chance.randbytes(16) for _ in range(64))
+    files = shelf.commits["ada/digits-example-weights-0"][-1][1]
+    files["plots/samples.png"] = sample_sheet(keys, chance, CLASSES["sklearn/digits"])
+    page = TestClient(app).get("/datasets/ada/digits-example-weights-0?threshold=0").text
+    assert re.findall(r"<b>(0\.\d+)</b>", page) == ["0.008", "0.023", "0.039", "0.055", "0.070", "0.086"]
+    assert "None on this side" in page
+    assert MemoryShelf.name_of("a", 0) != MemoryShelf.name_of("a", 1)
