@@ -96,6 +96,12 @@ def try_student(problem: Training, name: str) -> None:
     except CommentaryHubError:
         raise
     except IndexError as error:
+        if "Target" not in str(error):  # an embedding's words for an id that it doesn't have
+            raise InputError(
+                f"student {name!r} looked up an index that it does not have ({error}): token ids run to "
+                f"{int(problem.inputs.max())}, is its vocabulary larger than that?",
+                student=name,
+            ) from error
         raise LabelError(
             f"student {name!r} has fewer outputs than there are labels (0 to {int(problem.targets.max())}): {error}",
             student=name,

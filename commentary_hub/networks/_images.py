@@ -18,7 +18,10 @@ def _at_most(limit: int, name: str, value: int) -> None:
 
 
 class MLP(nn.Module):
-    """Fully connected with ReLU: [B, …] with ``inputs`` numbers each → logits [B, classes]."""
+    """Fully connected with ReLU: [B, …] with ``inputs`` numbers each → logits [B, classes].
+
+    ``hidden`` are the widths between, none for a linear model; ``smooth`` has tanh in place of ReLU.
+    """
 
     def __init__(self, inputs: int, hidden: Sequence[int], classes: int, *, smooth: bool = False) -> None:
         super().__init__()
@@ -39,7 +42,7 @@ class CBR(nn.Module):
     """The paper's small student: two convolution, batch norm, ReLU, max-pool blocks and a linear layer.
 
     Conv(channels, 32, k5, s2, p2), Conv(32, 64, k3, s2, p2), each pooled by 3 with stride 2; pictures are ``size``
-    (height, width), at least 24 on each side.
+    (height, width), at least 13 on each side.
     """
 
     def __init__(self, channels: int, classes: int, size: Sequence[int] = (32, 32), *, width: int = 32) -> None:
@@ -51,7 +54,7 @@ class CBR(nn.Module):
         )  # fmt: skip
         features = 2 * width * _after_cbr(size[0]) * _after_cbr(size[1])
         if features <= 0:
-            raise ValueError(f"pictures of {tuple(size)} are too small for CBR: it needs at least 24 by 24")
+            raise ValueError(f"pictures of {tuple(size)} are too small for CBR: it needs at least 13 by 13")
         self.head = nn.Linear(features, classes)
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -68,7 +71,7 @@ def _after_cbr(side: int) -> int:
 
 
 class SmallCNN(nn.Module):
-    """Two 3×3 convolutions with batch norm, a mean over the picture, a linear layer: any size from 8×8."""
+    """Two 3×3 convolutions with batch norm and ReLU, means over the picture's quarters, a linear layer: from 2×2 on."""
 
     def __init__(self, channels: int, classes: int, *, width: int = 16) -> None:
         super().__init__()

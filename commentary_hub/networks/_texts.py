@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 
 class TextCNN(nn.Module):
-    """Embedding, convolutions of several widths over time, mean over time, a linear layer: ids [B, L] → [B, classes].
+    """A bag of n-grams, learned: token ids int64 [B, L] in 0 … vocabulary − 1 → logits [B, classes], for any L ≥ 1.
 
-    Id 0 is padding and counts for nothing. The pooling is a mean, so that the network is smooth in its parameters.
+    An embedding of ``width``, beside each other a convolution with ReLU for each of ``kernels`` (odd widths, in
+    tokens), the mean over time, a linear layer. Id 0 is padding and counts for nothing: longer padding changes nothing,
+    and a text without a token has the logits of the bias alone.
     """
 
-    def __init__(self, vocabulary: int, classes: int, *, width: int = 32, kernels: tuple[int, ...] = (1, 3)) -> None:
+    def __init__(self, vocabulary: int, classes: int, *, width: int = 32, kernels: Sequence[int] = (1, 3)) -> None:
         super().__init__()
+        if not 0 < len(kernels) <= 64 or any(kernel < 1 or kernel % 2 == 0 for kernel in kernels):
+            raise ValueError(f"kernels are {list(kernels)}: give 1 to 64 odd widths in tokens")
         self.embedding = nn.Embedding(vocabulary, width, padding_idx=0)
         self.convolutions = nn.ModuleList(nn.Conv1d(width, width, k, padding=k // 2) for k in kernels)
         self.head = nn.Linear(width * len(kernels), classes)
@@ -30,12 +36,16 @@ class TextCNN(nn.Module):
 
 
 class CharLM(nn.Module):
-    """A causal convolutional language model over characters: ids [B, L] → logits [B, L, vocabulary] of the next one."""
+    """A causal convolutional language model: ids int64 [B, L] → logits [B, L, vocabulary] of the id that follows each.
+
+    ``layers`` residual convolutions of ``kernel`` characters look back layers · (kernel − 1) characters; places before
+    the beginning are zeros. Its criterion is ``causal_cross_entropy``, its ids come from ``data.characters``.
+    """
 
     def __init__(self, vocabulary: int, *, width: int = 64, layers: int = 3, kernel: int = 5) -> None:
         super().__init__()
-        if not 0 <= layers <= 256:
-            raise ValueError(f"layers is {layers}: give 0 to 256")
+        if not 0 <= layers <= 256 or kernel < 1:
+            raise ValueError(f"layers is {layers} and kernel {kernel}: give 0 to 256 layers and a kernel of at least 1")
         self.embedding = nn.Embedding(vocabulary, width)
         self.past = kernel - 1
         self.convolutions = nn.ModuleList(nn.Conv1d(width, width, kernel) for _ in range(layers))

@@ -10,7 +10,7 @@ from commentary_hub.commentaries import (
     token_cross_entropy,
 )
 from commentary_hub.data import Examples, content_keys, corrupt_labels, split_examples
-from commentary_hub.errors import LabelError, ShapeError
+from commentary_hub.errors import InputError, LabelError, ShapeError
 from commentary_hub.learning import SGD, Student, Unrolled, learn
 from commentary_hub.networks import CharLM
 
@@ -73,3 +73,12 @@ def test_sequences_split_and_tell_their_shapes():
     with pytest.raises(LabelError, match="labels run from -1"):
         Examples.of(torch.zeros(2, 3), torch.tensor([[-1, 0], [1, -100]]), keys=keys)
     assert len(Examples.of(torch.zeros(2, 3), torch.tensor([[-100, 0], [1, -100]]), keys=keys)) == 2
+
+
+def test_a_vocabulary_that_is_too_small_is_named_before_the_run():
+    settings = {"method": Unrolled(), "inner": SGD(lr=0.5), "inner_steps": 2, "batch_size": 4, "outer_steps": 1}
+    with pytest.raises(InputError, match="token ids run to 6, is its vocabulary larger"):
+        learn(
+            ExampleWeights(rows=20), Student("lm", lambda: CharLM(5, width=4)), train=sequences(20),
+            validation=sequences(5, seed=1), criterion=causal_cross_entropy, **settings,
+        )  # fmt: skip
