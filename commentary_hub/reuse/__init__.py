@@ -9,8 +9,10 @@
 
 from commentary_hub.reuse._bind import bind
 from commentary_hub.reuse._binding import Binding, Counts
+from commentary_hub.reuse._inference import at_inference
 from commentary_hub.reuse._load import load, load_for
 from commentary_hub.reuse._match import Match, match_rows
+from commentary_hub.reuse._mixture import interleave
 from commentary_hub.reuse._samples import CarryRows
 from commentary_hub.reuse._stream import Seen, StreamBinding, bind_stream
 from commentary_hub.reuse._transform import CommentaryCollate, CommentaryTransform
@@ -24,8 +26,10 @@ __all__ = [
     "Match",
     "Seen",
     "StreamBinding",
+    "at_inference",
     "bind",
     "bind_stream",
+    "interleave",
     "load",
     "load_for",
     "match_rows",

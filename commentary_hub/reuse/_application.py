@@ -96,7 +96,7 @@ class Application:
     def weights_of(self, number: int, rows: Tensor, progress: float) -> Tensor | None:
         """Weights [N] float32 of many rows with mean 1; ``None`` where this commentary has no table of weights."""
         commentary = self.commentaries[number]
-        if commentary.stage is not Stage.WEIGHT or not commentary.row_tensors:
+        if commentary.stage is not Stage.WEIGHT:
             return None
         mean = self.mean(number, progress)
         return torch.cat([part / mean for part in _looked_up(commentary, rows, progress)])
@@ -130,7 +130,7 @@ class Application:
 
 def _looked_up(commentary: Commentary, rows: Tensor, progress: float) -> Iterator[Tensor]:
     """What a table of weights says of many rows, a chunk at a time: memory stays bounded for any table."""
-    device = commentary.state_dict()[commentary.row_tensors[0]].device
+    device = next(chain(commentary.parameters(), commentary.buffers())).device
     for part in torch.split(rows, _CHUNK):
         batch = Batch(
             torch.empty(len(part), 0, device=device), torch.zeros_like(part, device=device), rows=part.to(device)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,16 +12,18 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from commentary_hub.artefact import StoredCommentary
-from commentary_hub.commentaries import Criterion, Reduction, cross_entropy
+from commentary_hub.commentaries import Criterion, MixtureWeights, Reduction, cross_entropy
 from commentary_hub.data import Examples, Keys, RawExamples, content_form, dataset_keys, fingerprint, raw_examples
 from commentary_hub.errors import BindingError
 from commentary_hub.reuse._binding import Binding, Counts
-from commentary_hub.reuse._checks import check_conflicts, check_counts, check_dataset, check_inputs
+from commentary_hub.reuse._checks import check_conflicts, check_counts, check_dataset, check_inputs, check_labels
 from commentary_hub.reuse._match import KeyIndex, Match
+from commentary_hub.reuse._mixture import with_sources
 from commentary_hub.reuse._stored import Stored, default_reduction, default_steps, in_order
 
 _log = logging.getLogger("commentary_hub.reuse")
 Progressed = Callable[[int], None]
+_SOME = 256  # examples that are looked at before all are keyed
 
 
 def bind(
@@ -31,6 +33,7 @@ def bind(
     threshold: float = 0.99,
     inputs: str | None = None,
     targets: str | None = None,
+    sources: str | Sequence[Any] | None = None,
     salt: str | bytes | None = None,
     reduction: Reduction | None = None,
     steps: int | None = None,
@@ -48,8 +51,9 @@ def bind(
     found. Rows of equal content and target that hold different values are refused, never averaged. ``reduction``
     defaults to the manifest's ``weight_mean`` where that was learned with, else to ``mean`` (a stored ``sum`` would tie
     the learning rate to the batch size). ``steps`` stretches the recorded iteration domain over another number of
-    steps. ``inputs`` and ``targets`` name columns; ``salt`` is needed where the keys are salted. Validation examples of
-    the commentary that are in the dataset are counted as ``leaked`` and warned of.
+    steps. ``inputs`` and ``targets`` name columns; ``salt`` is needed where the keys are salted; ``sources`` (a column,
+    or a list of names [N]) where a commentary weighs sources. Validation examples of the commentary that are in the
+    dataset are counted as ``leaked`` and warned of.
 
     ``workers`` processes decode and key the examples, with a bar on a terminal (``progress`` forces it on or off);
     ``cache`` keeps the keys on disk where the dataset says what it holds without being read.
@@ -58,17 +62,24 @@ def bind(
     `ConflictingRows`, `BindingError` (salt, inputs of another size) and `InputError`. Cost: one pass over the raw
     examples, the first time.
     """
-    stored = in_order(commentaries, threshold)
+    stored = list(in_order(commentaries, threshold))
     keyed: _Keyed | _InMemory
     if isinstance(dataset, Examples):
         keyed = _InMemory(dataset)
     else:
         keyed = _Keyed(raw_examples(dataset, inputs=inputs, targets=targets), salt, workers=workers, cache=cache)
-    for one in stored:
+    known: dict[int, int] = {}
+    for place, one in enumerate(stored):
         check_dataset(one.manifest, form=keyed.form, classes=keyed.classes, salt=salt)
-        check_inputs(one.manifest.name, one.commentary, dataset[0])
+        check_labels(one, classes=keyed.classes, some=keyed.some_targets)
+        if isinstance(one.commentary, MixtureWeights):
+            stored[place], known[place] = with_sources(one, dataset, sources)
+        check_inputs(one.manifest.name, stored[place].commentary, dataset[0])
     with _bar(len(dataset), shown=progress) as done:
-        matches = [_match(one, keyed, threshold, done) for one in stored]
+        matches = [
+            _by_position(known[place], len(dataset)) if place in known else _match(one, keyed, threshold, done)
+            for place, one in enumerate(stored)
+        ]
         leaked = sum(_leaked(one, keyed, done) for one in stored)
     if leaked:
         _log.warning(
@@ -93,6 +104,7 @@ class _InMemory:
         self._examples = examples
         self.form = examples.form
         self.classes = examples.classes
+        self.some_targets = examples.targets.tolist()
 
     def of(self, one: StoredCommentary, progress: Progressed) -> tuple[Keys, Keys | None]:
         """Keys [N, 16] and target digests [N, 8]; raises `BindingError` where they were salted otherwise."""
@@ -113,7 +125,8 @@ class _Keyed:
         self._salt = salt
         self._options = options
         self._known: dict[Any, tuple[Keys, Keys | None]] = {}
-        self.form = content_form(raw.read(np.array([0]))[0][0])
+        values, self.some_targets = raw.read(np.arange(min(_SOME, len(raw))))
+        self.form = content_form(values[0])
         self.classes = raw.classes
 
     def of(self, one: StoredCommentary, progress: Progressed) -> tuple[Keys, Keys | None]:
@@ -139,6 +152,11 @@ def _match(one: StoredCommentary, keyed: _Keyed | _InMemory, threshold: float, p
         one.manifest, match, threshold, same=not enough and one.manifest.dataset.fingerprint == fingerprint(keys)
     )
     return match
+
+
+def _by_position(known: int, size: int) -> Match:
+    """Rows of a commentary that looks examples up by their place in this dataset."""
+    return Match(np.arange(size), known, size - known, 0)
 
 
 def _leaked(one: StoredCommentary, keyed: _Keyed | _InMemory, progress: Progressed) -> int:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from commentary_hub.manifest import Manifest
 from commentary_hub.reuse._match import Match
 
 _CHUNK = 1 << 20
+_WORDS = re.compile(r"[^\W_]+")
 
 
 def check_dataset(manifest: Manifest, *, form: Form, classes: tuple[str, ...] | None, salt: str | bytes | None) -> None:
@@ -40,13 +42,23 @@ def check_dataset(manifest: Manifest, *, form: Form, classes: tuple[str, ...] | 
             found=form,
         )
     known = manifest.dataset.classes
-    if known is not None and classes is not None and known != classes:
+    if known is not None and classes is not None and not _alike(known, classes):
         raise ClassesDiffer(
             f"{manifest.name} knows {len(known)} classes ({', '.join(known[:5])} …), the dataset has {len(classes)} "
             f"({', '.join(classes[:5])} …): give them the same names in the same order",
             expected=known,
             found=classes,
         )
+
+
+def _alike(known: Sequence[str], found: Sequence[str]) -> bool:
+    """Whether names are the same, class by class, but for spelling: the words of one are among those of the other.
+
+    >>> _alike(["0", "T - shirt / top"], ["0 - zero", "t-shirt/top"]), _alike(["cat", "dog"], ["dog", "cat"])
+    (True, False)
+    """
+    pairs = [[set(_WORDS.findall(name.casefold())) for name in pair] for pair in zip(known, found, strict=False)]
+    return len(known) == len(found) and all(one <= other or other <= one for one, other in pairs if one or other)
 
 
 def check_salt(manifest: Manifest, salt: str | bytes | None) -> None:
@@ -56,6 +68,25 @@ def check_salt(manifest: Manifest, salt: str | bytes | None) -> None:
         raise BindingError(f"{manifest.name} has salted keys: give the salt that its owner holds (salt=)")
     if scheme.salted and salt is not None and scheme.salt_check not in {None, salt_check(salt)}:
         raise BindingError(f"this is not the salt that {manifest.name} was made with: ask its owner")
+
+
+def check_labels(one: StoredCommentary, *, classes: tuple[str, ...] | None, some: Sequence[Any]) -> None:
+    """Raise `ClassesDiffer` where a commentary that looks at labels knows another number of classes.
+
+    Of a dataset without names of classes ``some`` targets are looked at.
+    """
+    known = one.commentary.classes
+    if known is None:
+        return
+    numbers = [int(target) for target in some if isinstance(target, (int, np.integer, Tensor))]
+    found = len(classes) if classes is not None else max(numbers, default=-1) + 1
+    if found > known or (classes is not None and found != known):
+        raise ClassesDiffer(
+            f"{one.manifest.name} knows {known} classes, the dataset has {found}{'' if classes else ' or more'}: bring "
+            "the labels to the classes it was learned with",
+            expected=known,
+            found=found,
+        )
 
 
 def check_counts(manifest: Manifest, match: Match, threshold: float, *, same: bool) -> None:
@@ -115,7 +146,7 @@ def check_inputs(name: str, commentary: Commentary, sample: Any) -> None:
     inputs = sample[0] if isinstance(sample, (tuple, list)) else sample
     if not isinstance(inputs, Tensor) or not inputs.is_floating_point() or commentary.row_tensors:
         return
-    batch = Batch(inputs[None], torch.zeros(1, dtype=torch.int64))
+    batch = Batch(inputs[None], torch.zeros(1, dtype=torch.int64), rows=torch.tensor([-1]))
     try:
         with torch.no_grad():
             changed = commentary(batch, 0.0)

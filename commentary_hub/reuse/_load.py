@@ -8,7 +8,7 @@ from typing import Any
 
 from commentary_hub import artefact, hub
 from commentary_hub.artefact import StoredCommentary
-from commentary_hub.data import dataset_keys, raw_examples
+from commentary_hub.data import Examples, dataset_keys, raw_examples
 from commentary_hub.errors import ManifestMissing, ReferenceSyntaxError
 from commentary_hub.reuse._checks import check_salt
 
@@ -54,10 +54,10 @@ def load_for(
     if path.is_dir():
         return artefact.load(path)
     source = hub.remote(str(reference), commentary=commentary)
-    raw = raw_examples(dataset, inputs=inputs, targets=targets)
-    scheme = source.manifest.dataset.key
+    if isinstance(dataset, Examples):
+        return artefact.load_part(source, dataset.keys)
+    learned = source.manifest.dataset
     check_salt(source.manifest, salt)
-    keys, _ = dataset_keys(
-        raw, classes=source.manifest.dataset.classes, salt=salt if scheme.salted else None, workers=workers
-    )
+    raw = raw_examples(dataset, inputs=inputs, targets=targets)
+    keys, _ = dataset_keys(raw, classes=learned.classes, salt=salt if learned.key.salted else None, workers=workers)
     return artefact.load_part(source, keys)

@@ -14,10 +14,11 @@ from torch import Tensor
 from torch.utils.data import IterableDataset
 
 from commentary_hub.artefact import StoredCommentary
-from commentary_hub.commentaries import Batch, Criterion, Reduction, cross_entropy
+from commentary_hub.commentaries import Batch, Criterion, MixtureWeights, Reduction, cross_entropy
 from commentary_hub.data import Keys, StreamReader, content_keys, numbered, target_digests
+from commentary_hub.errors import BindingError
 from commentary_hub.reuse._application import Application
-from commentary_hub.reuse._checks import check_conflicts, check_counts, check_dataset, check_inputs
+from commentary_hub.reuse._checks import check_conflicts, check_counts, check_dataset, check_inputs, check_labels
 from commentary_hub.reuse._match import NO_ROW, KeyIndex, Match
 from commentary_hub.reuse._samples import ROW, carrying
 from commentary_hub.reuse._stored import Stored, default_reduction, default_steps, in_order
@@ -139,6 +140,9 @@ def bind_stream(
     reader = StreamReader(stream, inputs=inputs, targets=targets, peek=_PEEK)
     for one in stored:
         check_dataset(one.manifest, form=reader.form, classes=reader.classes, salt=salt)
+        if isinstance(one.commentary, MixtureWeights):
+            raise BindingError(f"{one.manifest.name} weighs sources, which a stream does not tell: use interleave")
+        check_labels(one, classes=reader.classes, some=reader.read(reader.peeked)[1])
         check_inputs(one.manifest.name, one.commentary, reader.peeked[0])
     finder = _Finder(stored, reader, salt)
     for one, match in finder.match(*reader.read(reader.peeked)):

@@ -1,8 +1,6 @@
 """Binding: every weight lands on its own example, whatever became of the dataset since."""
 
 import logging
-import os
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -100,19 +98,6 @@ def test_one_content_under_two_targets_is_told_apart_by_the_target_and_refused_w
         bind(commentary, [X[0]])
 
 
-def test_a_compiled_student_trains_as_a_plain_one(tmp_path):
-    commentary = stored(tmp_path / "a")
-    student = torch.nn.Linear(5, 4)
-    rows = torch.arange(32)
-    plain = bind(commentary, TensorDataset(X, Y)).loss(student, X[:32], Y[:32], rows)
-    compiled = bind(commentary, TensorDataset(X, Y)).loss(
-        torch.compile(student, backend="aot_eager", fullgraph=True), X[:32], Y[:32], rows
-    )
-    compiled.backward()
-    assert torch.allclose(plain, compiled)
-    assert student.weight.grad is not None
-
-
 def test_examples_that_taught_it_are_warned_of(tmp_path, caplog):
     commentary = stored(tmp_path / "a", validation_keys=content_keys(X[:7]))
     with caplog.at_level(logging.WARNING, "commentary_hub.reuse"):
@@ -156,46 +141,6 @@ def test_matching_agrees_with_a_dictionary_also_on_crowded_keys():
     contents = {key for key, _ in known}
     assert match.missing == sum(bytes(key) not in contents for key in keys)
     assert match.found + match.missing + match.other_target == 20_000
-
-
-@pytest.mark.real_data
-def test_mnist_from_parquet_binds_to_torchvision_files(tmp_path, monkeypatch):
-    from torchvision.datasets import MNIST
-
-    root = Path(os.environ.get("COMMENTARY_HUB_TEST_DATA", Path(__file__).parents[3] / "shared/data"))
-    file = root / "ylecun/mnist/mnist/test-00000-of-00001.parquet"
-    if not file.is_file():
-        pytest.skip(f"no {file}: set COMMENTARY_HUB_TEST_DATA")
-    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
-    learned = open_examples(file)
-    logits = torch.randn(len(learned), generator=torch.Generator().manual_seed(0))
-    commentary = stored(tmp_path / "a", learned.keys, learned.target_digests, logits=logits, form="image")
-    rng = np.random.default_rng(0)
-    kept = rng.permutation(len(learned))[: int(0.9 * len(learned))]
-    foreign = rng.integers(0, 256, (len(learned) // 10, 28, 28), dtype=np.uint8)
-    labels = learned.targets[kept].numpy().copy()
-    corrected = rng.choice(len(kept), len(kept) // 20, replace=False)
-    labels[corrected] = (labels[corrected] + 1) % 10
-    pictures = (learned.inputs[kept, 0] * 255).round().byte().numpy()
-    shuffle = rng.permutation(len(kept) + len(foreign))
-    raw = tmp_path / "MNIST/raw"
-    raw.mkdir(parents=True)
-    all_pictures = np.concatenate([pictures, foreign])[shuffle]
-    all_labels = np.concatenate([labels, np.zeros(len(foreign), labels.dtype)])[shuffle].astype(np.uint8)
-    for part in ("train", "t10k"):
-        shape = np.array([0x803, *all_pictures.shape], ">i4").tobytes()
-        (raw / f"{part}-images-idx3-ubyte").write_bytes(shape + all_pictures.tobytes())
-        shape = np.array([0x801, len(all_labels)], ">i4").tobytes()
-        (raw / f"{part}-labels-idx1-ubyte").write_bytes(shape + all_labels.tobytes())
-    binding = bind(commentary, MNIST(tmp_path, transform=lambda picture: picture.rotate(30)), threshold=0.8)
-    assert binding.counts.found == len(kept) - len(corrected)
-    assert (binding.counts.missing, binding.counts.other_target) == (len(foreign), len(corrected))
-    expected = torch.full((len(shuffle),), 0.5)
-    expected[: len(kept)] = torch.sigmoid(logits[kept])
-    expected[corrected] = 0.5
-    found = np.setdiff1d(np.arange(len(kept)), corrected)
-    mean = expected[found].double().mean().float()
-    assert torch.allclose(binding.weights(), expected[shuffle] / mean, atol=1e-5)
 
 
 def test_examples_in_memory_bring_their_keys_along(tmp_path):
