@@ -50,6 +50,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--results", type=Path, default=HERE, help="the folder of RESULTS.md and results/")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = parser.parse_args(arguments)
+    if options.device == "cpu":
+        torch.set_num_threads(1)  # small networks gain nothing from more, and a number is the same on every machine
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a time limit is an orderly end
     among_local_copies(options.work / "datasets", *([options.data] if options.data else []))
     results = options.results / "results"
