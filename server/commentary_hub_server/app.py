@@ -13,10 +13,11 @@ from fastapi import FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
 from sqlalchemy import Engine, text
 
 from commentary_hub.errors import CommentaryHubError
-from commentary_hub_server.middleware import Observed
+from commentary_hub_server.middleware import Observed, prepare_logs
 from commentary_hub_server.routes import catalogue as catalogue_routes
 from commentary_hub_server.routes import hub, pages
 from commentary_hub_server.routes import xet as xet_routes
@@ -164,6 +165,13 @@ def build_app(settings: Settings, world: World | None = None) -> FastAPI:
     return app
 
 
+def build_from_environment() -> FastAPI:
+    """The application for one of several worker processes."""
+    settings = Settings.from_environment()
+    prepare_logs(as_json=settings.log_json)
+    return build_app(settings)
+
+
 def _add_health(app: FastAPI, world: World) -> tuple[Counter, Histogram]:
     registry = CollectorRegistry()
     requests = Counter("hub_requests_total", "Requests", ["method", "status"], registry=registry)
@@ -185,6 +193,10 @@ def _add_health(app: FastAPI, world: World) -> tuple[Counter, Histogram]:
 
     @app.get("/metrics", tags=["health"], summary="Prometheus metrics", response_class=PlainTextResponse)
     def metrics() -> Response:
-        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+        counted = registry
+        if "PROMETHEUS_MULTIPROC_DIR" in os.environ:  # what all workers counted
+            counted = CollectorRegistry()
+            MultiProcessCollector(counted)  # type: ignore[no-untyped-call]
+        return Response(generate_latest(counted), media_type=CONTENT_TYPE_LATEST)
 
     return requests, seconds

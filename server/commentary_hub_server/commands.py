@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import socket
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -28,10 +30,14 @@ def register(app: typer.Typer) -> None:
     app.command()(serve)
     users = typer.Typer(help="Users of the hub.", no_args_is_help=True)
     users.command("add")(user_add)
+    users.command("list")(user_list)
+    users.command("quota")(user_quota)
     orgs = typer.Typer(help="Organisations of the hub.", no_args_is_help=True)
     orgs.command("add")(org_add)
     tokens = typer.Typer(help="Tokens of the hub's users.", no_args_is_help=True)
     tokens.command("create")(token_create)
+    tokens.command("list")(token_list)
+    tokens.command("revoke")(token_revoke)
     app.add_typer(users, name="user")
     app.add_typer(orgs, name="org")
     app.add_typer(tokens, name="token")
@@ -47,11 +53,13 @@ def serve(
     with_cards: Annotated[
         Path | None, typer.Option("--with-cards", help="Publish the artefacts in this folder under the user 'cards'.")
     ] = None,
+    workers: Annotated[int, typer.Option(min=1, max=64, help="Processes that answer; any of them serves anybody.")] = 1,
 ) -> None:
     """Serve the hub: the Hugging Face Hub protocol, the catalogue, the pages."""
     import uvicorn
 
     from commentary_hub_server.app import build_app, open_world
+    from commentary_hub_server.middleware import prepare_logs
 
     settings = _settings(data_dir)
     listener = _listen(host, port)
@@ -61,15 +69,30 @@ def serve(
         from commentary_hub_server.cards import publish
 
         typer.echo(f"published {publish(world, with_cards)} cards")
-    _prepare_logs(as_json=settings.log_json)
+    prepare_logs(as_json=settings.log_json)
     address = f"http://{'localhost' if host in {'0.0.0.0', '::'} else host}:{listener.getsockname()[1]}"  # noqa: S104 - compared
     config = uvicorn.Config(
-        build_app(settings, world), log_level="warning", access_log=False, server_header=False,
-        timeout_graceful_shutdown=30, forwarded_allow_ips=settings.proxy_hosts,
+        build_app(settings, world) if workers == 1 else "commentary_hub_server.app:build_from_environment",
+        factory=workers > 1, workers=workers, log_level="warning", access_log=False, server_header=False,
+        timeout_graceful_shutdown=settings.shutdown_s, forwarded_allow_ips=settings.proxy_hosts,
     )  # fmt: skip
     typer.echo(f"Commentary Hub on {address} (data in {settings.data_dir})")
     sys.stdout.flush()
-    uvicorn.Server(config).run(sockets=[listener])
+    if workers == 1:
+        uvicorn.Server(config).run(sockets=[listener])
+    else:
+        _serve_together(config, settings, world, listener)
+
+
+def _serve_together(config: Any, settings: Any, world: Any, listener: socket.socket) -> None:
+    """Several processes on one socket; each reads the settings from its environment and has no state of its own."""
+    from uvicorn.supervisors import Multiprocess
+
+    world.engine.dispose()  # connections are not shared with the processes that start now
+    os.environ["COMMENTARY_HUB_DATA_DIR"] = str(settings.data_dir)
+    with tempfile.TemporaryDirectory(prefix="commentary-hub-metrics-") as folder:
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder  # where the workers add up what they count
+        Multiprocess(config, sockets=[listener]).run()
 
 
 def user_add(
@@ -92,9 +115,32 @@ def user_add(
     _answer({"user": user.name, "token": secret}, f"added {user.name}; token (shown once): {secret}", as_json=as_json)
 
 
+def user_list(data_dir: DataDir = None, as_json: AsJson = False) -> None:
+    """List users and organisations."""
+    owners = _directory(data_dir).owners()
+    rows = [
+        {"name": one.name, "kind": one.kind, "admin": one.is_admin, "quota_bytes": one.quota_bytes} for one in owners
+    ]
+    _answer({"owners": rows}, "\n".join(f"{one.name} ({one.kind})" for one in owners), as_json=as_json)
+
+
+def user_quota(
+    name: Annotated[str, typer.Argument(help="A user or an organisation.", show_default=False)],
+    size: Annotated[
+        int | None, typer.Argument(help="Bytes their repositories may hold; 0: no limit; none: the default.")
+    ] = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Set how much the repositories of a user or an organisation may hold."""
+    _directory(data_dir).set_quota(name, size)
+    said = "the server's default" if size is None else "no limit" if size == 0 else f"{size:,} bytes"
+    typer.echo(f"{name}: {said}")
+
+
 def org_add(
-    name: Annotated[str, typer.Argument(help="The organisation's name.", show_default=False)],
-    member: Annotated[str | None, typer.Option(help="Its first member, who administers it.")] = None,
+    name: Annotated[str, typer.Argument(help="Its name; _ owns repositories with one-word ids.", show_default=False)],
+    member: Annotated[str | None, typer.Option(help="A member.")] = None,
+    role: Annotated[str, typer.Option(help="The member's role: read, write or admin.")] = "admin",
     full_name: Annotated[str, typer.Option("--fullname", help="Its name in full.")] = "",
     data_dir: DataDir = None,
     as_json: AsJson = False,
@@ -103,10 +149,10 @@ def org_add(
     directory = _directory(data_dir)
     known = directory.owner(name)
     if known is not None and known.kind == "org" and member is not None:
-        directory.add_member(name, member)
+        directory.add_member(name, member, role=role)
         _answer({"org": name, "member": member}, f"added {member} to {name}", as_json=as_json)
         return
-    org = directory.add_org(name, full_name=full_name, member=member)
+    org = directory.add_org(name, full_name=full_name, member=member, role=role)
     _answer({"org": org.name, "member": member}, f"added {org.name}", as_json=as_json)
 
 
@@ -127,6 +173,27 @@ def token_create(
         user, label=label, role=role, expires_at=expires, only_repo=None if only is None else only.lower()
     )
     _answer({"user": user, "role": role, "token": secret}, secret, as_json=as_json)
+
+
+def token_list(
+    user: Annotated[str, typer.Argument(help="Whose tokens.", show_default=False)],
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """List a user's tokens, without their secrets."""
+    found = _directory(data_dir).tokens(user)
+    rows = [{"id": one.id, "label": one.label, "role": one.role, "expires_at": one.expires_at} for one in found]
+    _answer({"tokens": rows}, "\n".join(f"{one.id} {one.label} ({one.role})" for one in found), as_json=as_json)
+
+
+def token_revoke(
+    user: Annotated[str, typer.Argument(help="Whose token.", show_default=False)],
+    number: Annotated[int, typer.Argument(help="Its number in the list.", show_default=False)],
+    data_dir: DataDir = None,
+) -> None:
+    """Revoke a token: it is refused from now on."""
+    _directory(data_dir).revoke_token(user, number)
+    typer.echo(f"revoked token {number} of {user}")
 
 
 def fsck(data_dir: DataDir = None, as_json: AsJson = False) -> None:
@@ -201,19 +268,6 @@ def _greet(world: Any) -> None:
     if world.directory.is_empty():
         world.directory.add_user("admin", full_name="Administrator", is_admin=True)
         typer.echo(f"added the user admin; token (shown once): {world.directory.create_token('admin', label='first')}")
-
-
-def _prepare_logs(*, as_json: bool) -> None:
-    import logging
-
-    import structlog
-
-    render: Any = structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer(colors=False)
-    structlog.configure(
-        processors=[structlog.processors.TimeStamper(fmt="iso"), structlog.processors.add_log_level, render],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
-    )
 
 
 def _answer(data: dict[str, Any], text: str, *, as_json: bool) -> None:

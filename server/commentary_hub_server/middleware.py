@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import re
+import sys
 import threading
 import time
 import traceback
@@ -20,6 +22,16 @@ _ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _WINDOW_S = 60
 _CLIENTS = 10_000
 _log = structlog.get_logger("commentary_hub.server")
+
+
+def prepare_logs(*, as_json: bool) -> None:
+    """One line for each event on standard error, for people or as JSON."""
+    render: Any = structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer(colors=False)
+    structlog.configure(
+        processors=[structlog.processors.TimeStamper(fmt="iso"), structlog.processors.add_log_level, render],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
+    )
 
 
 class Observed:

@@ -41,7 +41,14 @@ def build_router(
     _add_tokens(router, service, authorise, base)
     _add_uploads(router, service, admit)
     _add_reading(router, service, base)
+    for path in ("/v1/xorb-grants/default/{digest}", "/v2/shards", "/v1/telemetry"):
+        # Clients ask for these first and go on without them at a 404, at nothing else.
+        router.post(path, include_in_schema=False, name=path)(_not_here)
     return router
+
+
+def _not_here() -> None:
+    raise HTTPException(404)
 
 
 def _add_tokens(router: APIRouter, service: XetService, authorise: Authorise, base: Base) -> None:

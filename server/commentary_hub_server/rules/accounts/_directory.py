@@ -143,6 +143,20 @@ class Directory:
             row = connection.execute(select(owners).where(owners.c.key == name.lower())).first()
         return None if row is None else _owner(row)
 
+    def owners(self) -> list[Owner]:
+        """All users and organisations, by name."""
+        with self._reads.connect() as connection:
+            return [_owner(row) for row in connection.execute(select(owners).order_by(owners.c.key))]
+
+    def set_quota(self, name: str, quota_bytes: int | None) -> None:
+        """Set what an owner's repositories may hold: 0 for no limit, ``None`` for the server's default."""
+        if quota_bytes is not None and quota_bytes < 0:
+            raise InputError("a quota is 0 bytes (no limit) or more")
+        with self._engine.begin() as connection:
+            row = update(owners).where(owners.c.key == name.lower()).values(quota_bytes=quota_bytes)
+            if not connection.execute(row).rowcount:
+                raise HubNotFound(f"there is no user or organisation {name!r}", name=name)
+
     def set_password(self, name: str, password: str) -> None:
         """Set a user's password for the pages."""
         if len(password) < _WEAKEST_PASSWORD:
