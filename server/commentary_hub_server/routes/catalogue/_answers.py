@@ -89,13 +89,27 @@ class DatasetSummary(_Answer):
     id: str
     count: int
     best_gain: float | None
+    best_gain_ci95: tuple[float, float] | None
+    outcome: str | None
 
 
 class Datasets(_Answer):
     """Datasets, the best measured gain first."""
 
     model_config = ConfigDict(
-        json_schema_extra={"example": {"items": [{"id": "sklearn/digits", "count": 4, "best_gain": 0.036}]}}
+        json_schema_extra={
+            "example": {
+                "items": [
+                    {
+                        "id": "sklearn/digits",
+                        "count": 4,
+                        "best_gain": 0.036,
+                        "best_gain_ci95": [0.021, 0.052],
+                        "outcome": "helps",
+                    }
+                ]
+            }
+        }
     )
 
     items: list[DatasetSummary]
@@ -208,7 +222,14 @@ def summary(entry: Entry) -> dict[str, Any]:
 
 def dataset_summary(line: DatasetLine) -> DatasetSummary:
     """A dataset as JSON."""
-    return DatasetSummary(id=line.dataset, count=line.count, best_gain=line.best_gain)
+    interval = None if line.best_low is None or line.best_high is None else (line.best_low, line.best_high)
+    return DatasetSummary(
+        id=line.dataset,
+        count=line.count,
+        best_gain=line.best_gain,
+        best_gain_ci95=interval,
+        outcome=line.outcome,
+    )
 
 
 def tagged(request: Request, answer: BaseModel) -> Response:

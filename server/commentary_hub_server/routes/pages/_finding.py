@@ -115,7 +115,12 @@ def _add_datasets(router: APIRouter, site: Site) -> None:
     @router.get("/datasets")
     def datasets(request: Request) -> Response:
         lines = site.catalogue.datasets(site.viewer(request), limit=200)
-        return site.render(request, "datasets.html", lines=lines, axis=Axis.over(*(line.best_gain for line in lines)))
+        return site.render(
+            request,
+            "datasets.html",
+            lines=lines,
+            axis=Axis.over(*(value for line in lines for value in (line.best_low, line.best_high))),
+        )
 
     @router.get("/for/{dataset:path}")
     def dataset_page(request: Request, dataset: str, cursor: str | None = None) -> Response:

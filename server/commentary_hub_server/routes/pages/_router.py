@@ -39,10 +39,11 @@ def build_router(catalogue: Catalogue, shelf: Shelf, accounts: Accounts, secret:
     add_files(router, site)
     add_commentary(router, site)
 
-    @router.get("/{path:path}")
+    # The last resort of the whole hub: people see a page, programs what they expect. It takes every method, because a
+    # route for one of them alone would turn the 404 of the others, which clients rely on, into 405.
+    @router.api_route("/{path:path}", methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
     def nothing(request: Request, path: str) -> Response:
-        # The last resort of the whole hub: people see a page, programs what they expect.
-        if path.startswith("api/") or "text/html" not in request.headers.get("accept", ""):
+        if request.method != "GET" or path.startswith("api/") or "text/html" not in request.headers.get("accept", ""):
             raise HTTPException(404)
         return site.missing(request)
 

@@ -26,10 +26,10 @@ def endpoint_line(base: str) -> str:
 
 def snippets(entry: Entry) -> list[Snippet]:
     """Code for the commentary at its current revision, so that a copied line stays what it was."""
-    reference = f'"{entry.repo_id}@{entry.revision[:12]}"'
+    reference = f'"{entry.repo_id}@{entry.revision}"'
     inside = f', commentary="{entry.folder.rpartition("/")[2]}"' if entry.folder else ""
     load = f"load({reference}{inside})"
-    pull = f"commentary-hub pull {entry.repo_id}@{entry.revision[:12]}"
+    pull = f"commentary-hub pull {entry.repo_id}@{entry.revision}"
     if entry.folder:
         pull += f" --commentary {entry.folder.rpartition('/')[2]}"
     command = Snippet("cli", "Command line", pull)

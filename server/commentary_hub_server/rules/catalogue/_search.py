@@ -83,11 +83,14 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class DatasetLine:
-    """A dataset with the number of its commentaries and the best measured gain."""
+    """A dataset with the number of its commentaries, and the best measured gain with its 95 % interval and outcome."""
 
     dataset: str
     count: int
-    best_gain: float | None
+    best_gain: float | None = None
+    best_low: float | None = None
+    best_high: float | None = None
+    outcome: str | None = None
 
 
 _SORTS: dict[str, tuple[Any, bool]] = {
@@ -231,12 +234,22 @@ class Catalogue:
 
     def datasets(self, viewer: Viewer = STRANGER, *, prefix: str = "", limit: int = 50) -> list[DatasetLine]:
         """Datasets with commentaries, the best measured gain first."""
-        best = func.max(entries.c.gain)
+        columns = entries.c
+        order = (columns.gain_order.desc(), columns.id)
+        ranked = (
+            select(
+                columns.dataset, columns.gain, columns.gain_low, columns.gain_high, columns.outcome, columns.gain_order,
+                func.count().over(partition_by=columns.dataset).label("count"),
+                func.row_number().over(partition_by=columns.dataset, order_by=order).label("rank"),
+            )
+            .where(_visible(viewer), func.lower(columns.dataset).startswith(prefix.lower(), autoescape=True))
+            .subquery()
+        )  # fmt: skip
+        line = ranked.c
         statement = (
-            select(entries.c.dataset, func.count(), best)
-            .where(_visible(viewer), func.lower(entries.c.dataset).startswith(prefix.lower(), autoescape=True))
-            .group_by(entries.c.dataset)
-            .order_by(func.max(entries.c.gain_order).desc(), entries.c.dataset)
+            select(line.dataset, line["count"], line.gain, line.gain_low, line.gain_high, line.outcome)
+            .where(line.rank == 1)
+            .order_by(line.gain_order.desc(), line.dataset)
             .limit(max(1, min(limit, 1000)))
         )
         with self._reads.connect() as connection:
