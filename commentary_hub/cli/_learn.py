@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from commentary_hub.errors import MissingExtra
+
+if TYPE_CHECKING:
+    from commentary_hub.learning import Progress
 
 
 def register(app: typer.Typer) -> None:
@@ -26,6 +31,9 @@ def learn(
         bool, typer.Option("--resume/--restart", help="Go on from the last checkpoint in the folder.")
     ] = True,
     every: Annotated[int, typer.Option(min=1, help="Outer steps between checkpoints.")] = 10,
+    tensorboard: Annotated[
+        Path | None, typer.Option(help="Write scalars for TensorBoard to this folder.", show_default=False)
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
 ) -> None:
     """Learn a commentary as a recipe says, and save it as an artefact."""
@@ -39,10 +47,28 @@ def learn(
         said = f"relative error of the hypergradient against the exact float64 one: {wrong:.2e}"
         typer.echo(json.dumps({"relative_error": wrong}) if as_json else said)
         return
-    manifest = recipes.run(
-        read, out, recipe_toml=recipe.read_text(), progress=not as_json, resume=resume, checkpoint_every=every
-    )
+    with _scalars(tensorboard) as scalars:
+        progress: tuple[bool | Progress, ...] = (not as_json, *scalars)
+        manifest = recipes.run(
+            read, out, recipe_toml=recipe.read_text(), progress=progress, resume=resume, checkpoint_every=every
+        )
     if as_json:
         typer.echo(json.dumps({"folder": str(out), "manifest": manifest.model_dump(mode="json", exclude_none=True)}))
     else:
         typer.echo(f"saved {manifest.name} to {out}; next: commentary-hub push {out} OWNER/{manifest.name}")
+
+
+@contextmanager
+def _scalars(folder: Path | None) -> Iterator[tuple[Progress, ...]]:
+    """What writes scalars to ``folder`` while it is open; nothing where none is asked for."""
+    if folder is None:
+        yield ()
+        return
+    from commentary_hub.learning import tensorboard
+
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ModuleNotFoundError as error:
+        raise MissingExtra(f"--tensorboard needs {error.name}: pip install 'commentary-hub[integrations]'") from error
+    with SummaryWriter(str(folder)) as writer:
+        yield (tensorboard(writer),)

@@ -6,7 +6,9 @@ files: checkpoints go to a sink.
 """
 
 from commentary_hub.learning._adaptation import Adaptation, EpisodeTraining, initialisation_of
+from commentary_hub.learning._augmentation import crop_and_flip
 from commentary_hub.learning._checkpoint import Checkpoint, Sink
+from commentary_hub.learning._combine import combine
 from commentary_hub.learning._episodes import Episode, Episodes, check_new_classes
 from commentary_hub.learning._error import hypergradient_error
 from commentary_hub.learning._few_shot import FewShotLearned, learn_episodes
@@ -15,7 +17,7 @@ from commentary_hub.learning._implicit import Implicit
 from commentary_hub.learning._inverse import ConjugateGradient, Identity, Inverse, Neumann
 from commentary_hub.learning._optimisers import SGD, Adam, AdamW, InnerOptimiser
 from commentary_hub.learning._outer import EarlyStop, learn
-from commentary_hub.learning._problem import Problem, Slope, State, Training, advance, draw_batches
+from commentary_hub.learning._problem import Augmentation, Problem, Slope, State, Training, advance, draw_batches
 from commentary_hub.learning._progress import Progress, Report, tensorboard
 from commentary_hub.learning._result import Learned, Student
 from commentary_hub.learning._run import Population
@@ -26,6 +28,7 @@ __all__ = [
     "Adam",
     "AdamW",
     "Adaptation",
+    "Augmentation",
     "Checkpoint",
     "ConjugateGradient",
     "EarlyStop",
@@ -53,6 +56,8 @@ __all__ = [
     "Unrolled",
     "advance",
     "check_new_classes",
+    "combine",
+    "crop_and_flip",
     "draw_batches",
     "hypergradient_error",
     "initialisation_of",

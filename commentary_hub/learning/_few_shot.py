@@ -26,7 +26,7 @@ from commentary_hub.learning._episodes import Episodes, check_new_classes
 from commentary_hub.learning._hypergradient import Method
 from commentary_hub.learning._implicit import Implicit
 from commentary_hub.learning._outer import OuterOptimiser, run_loop
-from commentary_hub.learning._progress import Progress, Report, progress_bar
+from commentary_hub.learning._progress import Progress, Report, showing
 from commentary_hub.learning._result import Learned, Student, describe_run
 from commentary_hub.learning._run import mix
 from commentary_hub.learning._unrolled import Unrolled
@@ -118,7 +118,7 @@ def learn_episodes(
     )  # fmt: skip
     if resume is not None:
         run.restore(resume)
-    with progress_bar(progress, outer_steps) as show:
+    with showing(progress, outer_steps) as show:
         run_loop(run, show, sink, sink_every)
     run.take_best()
     return _described(run, student)

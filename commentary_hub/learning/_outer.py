@@ -13,16 +13,16 @@ from torch import nn
 
 from commentary_hub.commentaries import Commentary, Criterion, Reduction, compose, cross_entropy
 from commentary_hub.data import Examples
-from commentary_hub.errors import Diverged, Interrupted, OutOfMemory
+from commentary_hub.errors import Diverged, InputError, Interrupted, OutOfMemory
 from commentary_hub.learning._averages import Averages
 from commentary_hub.learning._checkpoint import Checkpoint, Sink
 from commentary_hub.learning._hypergradient import Method
 from commentary_hub.learning._optimisers import InnerOptimiser
 from commentary_hub.learning._problem import Augmentation
-from commentary_hub.learning._progress import Progress, Report, progress_bar
+from commentary_hub.learning._progress import Progress, Report, showing
 from commentary_hub.learning._result import Learned, Student, describe_run
 from commentary_hub.learning._run import Population, Run
-from commentary_hub.learning._validation import check_run, try_student
+from commentary_hub.learning._validation import check_optimiser, check_run, try_student
 
 OuterOptimiser = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
 OuterSchedule = Callable[[torch.optim.Optimizer], torch.optim.lr_scheduler.LRScheduler]
@@ -30,10 +30,14 @@ OuterSchedule = Callable[[torch.optim.Optimizer], torch.optim.lr_scheduler.LRSch
 
 @dataclass(frozen=True)
 class EarlyStop:
-    """Stop when the smoothed outer loss has not improved by ``least`` for ``patience`` outer steps."""
+    """Stop when the mean outer loss of the last ``patience`` steps is not ``least`` below that of those before."""
 
     patience: int
     least: float = 1e-4
+
+    def __post_init__(self) -> None:
+        if self.patience < 1:
+            raise InputError(f"patience is {self.patience}: give the number of outer steps to compare, at least 1")
 
 
 def learn(
@@ -59,7 +63,7 @@ def learn(
     augmentation: Augmentation | None = None,
     seed: int = 0,
     device: str | torch.device = "cpu",
-    progress: bool | Progress = False,
+    progress: bool | Progress | Sequence[bool | Progress] = False,
     sink: Sink | None = None,
     sink_every: int = 10,
     resume: Checkpoint | None = None,
@@ -71,10 +75,11 @@ def learn(
     ``outer_batch_size`` drawn examples) by ``method``, and lets ``outer`` (default Adam with lr 0.3, which suits tables
     of logits) update φ. The result is the mean of φ over the last ``average_last`` share of outer steps.
 
-    ``commentary`` is changed in place and is also ``Learned.commentary``. ``progress`` shows a bar or is called with a
-    `Report` after every outer step (``tensorboard(writer)`` makes one). ``sink`` is given a `Checkpoint` every
-    ``sink_every`` outer steps and when the run is interrupted; ``resume`` continues from one, bit-identically on the
-    CPU at the same number of threads and with the same arguments.
+    ``commentary`` is changed in place and is also ``Learned.commentary``. ``outer`` and ``outer_schedule`` make any
+    optimiser and schedule of torch.optim (`ReduceLROnPlateau` sees the outer loss). ``progress`` shows a bar or is
+    called with a `Report` after every outer step (``tensorboard(writer)`` makes one), or is several of these. ``sink``
+    is given a `Checkpoint` every ``sink_every`` outer steps and when the run ends, however it ends; ``resume`` goes on
+    from one, bit-identically on the CPU at the same number of threads and with the same arguments.
 
     Raises `SplitError`, `LabelError`, `ShapeError`, `InputError` before anything runs; `Diverged`, `OutOfMemory`,
     `Interrupted`, `NotDifferentiable`, `StatefulModule` with the last good state given to the sink.
@@ -84,12 +89,17 @@ def learn(
     where = torch.device(device)
     check_run(
         commentaries, kinds, train, validation,
-        inner_steps=inner_steps, batch_size=batch_size, outer_steps=outer_steps, average_last=average_last,
+        counts={
+            "inner_steps": inner_steps, "batch_size": batch_size, "outer_steps": outer_steps,
+            "outer_batch_size": outer_batch_size, "sink_every": sink_every,
+        },
+        average_last=average_last,
     )  # fmt: skip
     for one in commentaries:
         one.to(where).train()
     parameters = [p for one in commentaries for p in one.parameters() if p.requires_grad]
     optimiser = (outer or partial(torch.optim.Adam, lr=0.3))(parameters)
+    check_optimiser(optimiser)
     run = Run(
         commentaries=commentaries, students=kinds, train=_moved(train, where), validation=_moved(validation, where),
         method=method, inner=inner, inner_steps=inner_steps, batch_size=min(batch_size, len(train)),
@@ -102,7 +112,7 @@ def learn(
         try_student(run.trial(index), kinds[index].name)
     if resume is not None:
         run.restore(resume)
-    with progress_bar(progress, outer_steps) as show:
+    with showing(progress, outer_steps) as show:
         run_loop(run, show, sink, sink_every, early_stop)
     run.averages.apply(commentaries)
     return describe_run(
@@ -135,17 +145,16 @@ def run_loop(
     """All outer steps; whatever ends them early, the last good state goes to the sink first."""
     good = run.checkpoint() if sink is not None else None
     try:
-        while run.step < run.outer_steps:
+        while run.step < run.outer_steps and not _stalled(run.history, early_stop):
             began = time.monotonic()
             report = run.advance()
             run.seconds += time.monotonic() - began
             if sink is not None:
                 good = run.checkpoint()
-                if run.step % sink_every == 0 or run.step == run.outer_steps:
+                ends = run.step == run.outer_steps or _stalled(run.history, early_stop)
+                if ends or run.step % sink_every == 0:
                     sink(good)
             show(report)
-            if early_stop is not None and _stalled(run.history, early_stop):
-                break
     except KeyboardInterrupt as error:
         raise Interrupted(_ended(run, "interrupted", sink, good), step=run.step) from error
     except Diverged as error:
@@ -173,8 +182,8 @@ def _ended(run: Advancing, why: str, sink: Sink | None, good: Checkpoint | None)
     )
 
 
-def _stalled(history: list[dict[str, float]], rule: EarlyStop) -> bool:
-    if len(history) <= 2 * rule.patience:
+def _stalled(history: list[dict[str, float]], rule: EarlyStop | None) -> bool:
+    if rule is None or len(history) <= 2 * rule.patience:
         return False
     losses = [line["outer_loss"] for line in history]
     recent, before = losses[-rule.patience :], losses[-2 * rule.patience : -rule.patience]

@@ -139,12 +139,16 @@ class Training:
             parameters = tuple(p.detach().requires_grad_() for p in parameters)
         buffers = tuple(b.clone() for b in state.buffers)
         loss = self._inner_loss(parameters, buffers, step, differentiable=create_graph)
-        if not loss.requires_grad:
+        found: tuple[Tensor | None, ...] = (None,)
+        if loss.requires_grad:
+            found = torch.autograd.grad(loss, parameters, create_graph=create_graph, allow_unused=True)
+        gradients = tuple(g for g in found if g is not None)
+        if len(gradients) < len(parameters):
             raise NotDifferentiable(
                 "the inner loss does not depend on the student's parameters: does the student or the criterion detach, "
                 "or turn outputs into labels (argmax)?"
             )
-        return Slope(torch.autograd.grad(loss, parameters, create_graph=create_graph), buffers)
+        return Slope(gradients, buffers)
 
     def update(self, state: State, slope: Slope, step: int) -> State:
         """The optimiser's step."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,25 +26,28 @@ Progress = Callable[[Report], None]
 
 
 @contextmanager
-def progress_bar(progress: bool | Progress, steps: int) -> Iterator[Progress]:  # noqa: FBT001 - True asks for the bar
-    """The function that is called after every outer step: the caller's, a bar's, or one that does nothing."""
-    if callable(progress):
-        yield progress
-        return
-    if not progress:
-        yield lambda _report: None
-        return
+def showing(progress: bool | Progress | Sequence[bool | Progress], steps: int) -> Iterator[Progress]:  # noqa: FBT001
+    """The function that is called after every outer step: what the caller gave, a bar's where that is ``True``."""
+    chosen = progress if isinstance(progress, Sequence) else (progress,)
+    with ExitStack() as stack:
+        shows = [one if callable(one) else stack.enter_context(_bar(steps)) for one in chosen if one]
+
+        def show(report: Report) -> None:
+            for one in shows:
+                one(report)
+
+        yield show
+
+
+@contextmanager
+def _bar(steps: int) -> Iterator[Progress]:
     columns = (
         TextColumn("learning"), BarColumn(), MofNCompleteColumn(), TextColumn("outer loss {task.fields[loss]}"),
         TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
     )  # fmt: skip
     with Bar(*columns) as bar:
         task = bar.add_task("learning", total=steps, loss="–")
-
-        def show(report: Report) -> None:
-            bar.update(task, completed=report.step, loss=f"{report.outer_loss:.4f}")
-
-        yield show
+        yield lambda report: bar.update(task, completed=report.step, loss=f"{report.outer_loss:.4f}")
 
 
 def tensorboard(writer: Any) -> Progress:

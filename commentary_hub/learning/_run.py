@@ -98,12 +98,11 @@ class Run:
             parameter.grad = torch.stack([one.value[index] for one in gradients]).mean(0)
         norm = torch.nn.utils.clip_grad_norm_(parameters, self.clip_norm or float("inf"))
         self.optimiser.step()
-        if self.scheduler is not None:
-            self.scheduler.step()
+        loss = sum(one.outer_loss for one in gradients) / len(gradients)
+        self._schedule(loss)
         self.step += 1
         self.averages.add(self.commentaries, self.step)
         residuals = [one.residual for one in gradients if one.residual is not None]
-        loss = sum(one.outer_loss for one in gradients) / len(gradients)
         line = {"outer_loss": loss, "hypergradient_norm": float(norm)}
         if residuals:
             line["residual"] = sum(residuals) / len(residuals)
@@ -232,7 +231,8 @@ class Run:
                 )
         for at, one in enumerate(self.commentaries):
             unpack_module(f"commentary{at}", one, checkpoint.tensors)
-        self._replay_schedule(checkpoint.step)
+        self.history = [dict(line) for line in checkpoint.facts["history"]]
+        self._replay_schedule()
         unpack_optimiser(self.optimiser, checkpoint.tensors, checkpoint.facts["optimiser"])
         self.step = checkpoint.step
         for member in range(self.population.size):
@@ -244,17 +244,20 @@ class Run:
             if warm:
                 self.warm[member] = tuple(warm[f"warm{member}.{at}"].to(self.device) for at in range(len(warm)))
         self.averages.restore(checkpoint.tensors, checkpoint.facts["averages"], self.device)
-        self.history = [dict(line) for line in checkpoint.facts["history"]]
         self.seconds = float(checkpoint.facts["seconds"])
 
-    def _replay_schedule(self, steps: int) -> None:
-        """A schedule is a function of the step: taking its steps again restores it, whatever it keeps inside."""
-        if self.scheduler is None:
-            return
+    def _schedule(self, loss: float) -> None:
+        if isinstance(self.scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
+            self.scheduler.step(loss)
+        elif self.scheduler is not None:
+            self.scheduler.step()
+
+    def _replay_schedule(self) -> None:
+        """A schedule is a function of steps and losses: taking them again restores it, whatever it keeps inside."""
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
-            for _ in range(steps):
-                self.scheduler.step()
+            for line in self.history:
+                self._schedule(line["outer_loss"])
 
 
 def mix(*numbers: int) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -28,16 +28,14 @@ def check_run(
     train: Examples,
     validation: Examples,
     *,
-    inner_steps: int,
-    batch_size: int,
-    outer_steps: int,
+    counts: Mapping[str, int | None],
     average_last: float,
 ) -> None:
-    """Raise the first mistake in what `learn` was given."""
+    """Raise the first mistake in what `learn` was given; ``counts`` are settings that must be at least 1."""
     if not commentaries or not students:
         raise InputError("learning needs at least one commentary and one student")
-    for name, value in (("inner_steps", inner_steps), ("batch_size", batch_size), ("outer_steps", outer_steps)):
-        if value < 1:
+    for name, value in counts.items():
+        if value is not None and value < 1:
             raise InputError(f"{name} is {value}: it must be at least 1")
     if not 0 <= average_last <= 1:
         raise InputError(f"average_last is {average_last}: give the share of outer steps to average, from 0 to 1")
@@ -82,6 +80,15 @@ def _check_commentary(one: Commentary, train: Examples) -> None:
             f"the mixture knows the sources of {known} rows, there are {len(train)} training examples: "
             "build MixtureWeights(…, row_sources=) with a number for each",
             tensor="row_sources",
+        )
+
+
+def check_optimiser(optimiser: torch.optim.Optimizer) -> None:
+    """Raise `InputError` for what cannot take a hypergradient as it is given."""
+    if isinstance(optimiser, torch.optim.LBFGS | torch.optim.SparseAdam):
+        raise InputError(
+            f"{type(optimiser).__name__} cannot update a commentary: it asks for the loss again, or for sparse "
+            "gradients; take any other optimiser of torch.optim"
         )
 
 

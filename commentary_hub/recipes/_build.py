@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -17,7 +18,9 @@ from commentary_hub.learning import (
     SGD,
     Adam,
     AdamW,
+    Augmentation,
     ConjugateGradient,
+    EarlyStop,
     Identity,
     Implicit,
     InnerOptimiser,
@@ -26,6 +29,7 @@ from commentary_hub.learning import (
     Population,
     Student,
     Unrolled,
+    crop_and_flip,
 )
 from commentary_hub.networks import network
 from commentary_hub.recipes._schema import (
@@ -41,10 +45,18 @@ Built = TypeVar("Built")
 
 _INNER: dict[str, Callable[..., InnerOptimiser]] = {"sgd": SGD, "adam": Adam, "adamw": AdamW}
 _OUTER: dict[str, Callable[..., torch.optim.Optimizer]] = {
-    "sgd": torch.optim.SGD,
-    "adam": torch.optim.Adam,
-    "adamw": torch.optim.AdamW,
+    name.lower(): cls
+    for name, cls in vars(torch.optim).items()
+    if isinstance(cls, type) and issubclass(cls, torch.optim.Optimizer)
 }
+for _unfit in ("optimizer", "lbfgs", "sparseadam"):  # abstract, needs a closure, needs sparse gradients
+    _OUTER.pop(_unfit, None)
+_SCHEDULES: dict[str, type[torch.optim.lr_scheduler.LRScheduler]] = {
+    name: cls
+    for name, cls in vars(torch.optim.lr_scheduler).items()
+    if isinstance(cls, type) and issubclass(cls, torch.optim.lr_scheduler.LRScheduler) and not name.startswith("_")
+}
+_AUGMENTATIONS: dict[str | None, Augmentation | None] = {None: None, "crop_flip": crop_and_flip}
 _INVERSES = {"neumann": Neumann, "conjugate_gradient": ConjugateGradient, "identity": Identity}
 
 
@@ -109,6 +121,8 @@ def build_method(section: MethodSection) -> Method:
     if section.name == "unrolled":
         if section.inverse is not None:
             raise RecipeError("method.inverse: only the implicit method has an inverse, leave it out for unrolled")
+        if "backward_dtype" in settings:
+            settings["backward_dtype"] = _precision(settings["backward_dtype"])
         return _built(partial(Unrolled, **settings), "method.settings")
     if section.inverse is not None:
         inverse = _INVERSES[section.inverse.name]
@@ -116,22 +130,67 @@ def build_method(section: MethodSection) -> Method:
     return _built(partial(Implicit, **settings), "method.settings")
 
 
-def build_inner(section: InnerSection) -> InnerOptimiser:
+def build_inner(recipe: Recipe) -> InnerOptimiser:
     """The student's optimiser."""
-    build = partial(_INNER[section.optimiser], lr=section.learning_rate, **section.settings)
+    section, population = recipe.inner, build_population(recipe)
+    life = population.warm_up + section.steps * population.fresh_every
+    settings = dict(section.settings)
+    if section.schedule == "cosine":
+        settings["schedule"] = lambda step: 0.5 * (1 + math.cos(math.pi * min(step / life, 1)))
+    build = partial(_INNER[section.optimiser], lr=section.learning_rate, **settings)
     return _built(build, "inner.settings")
+
+
+def build_augmentation(section: InnerSection) -> Augmentation | None:
+    """What happens to the inputs of a batch."""
+    return _AUGMENTATIONS[section.augmentation]
 
 
 def build_outer(section: OuterSection) -> Callable[[Iterable[Parameter]], torch.optim.Optimizer]:
     """The commentary's optimiser, waiting for its parameters."""
-    build = partial(_OUTER[section.optimiser], lr=section.learning_rate, **section.settings)
-    _built(partial(build, [Parameter(torch.zeros(1))]), "outer.settings")
+    cls = _OUTER.get(section.optimiser.lower())
+    if cls is None:
+        raise RecipeError(f"outer.optimiser: {section.optimiser!r} is none of {', '.join(_OUTER)}", place="outer")
+    build = partial(cls, lr=section.learning_rate, **section.settings)
+    _built(partial(build, [Parameter(torch.zeros(1, 1))]), "outer.settings")
     return build
+
+
+def build_outer_schedule(
+    section: OuterSection,
+) -> Callable[[torch.optim.Optimizer], torch.optim.lr_scheduler.LRScheduler] | None:
+    """The schedule of the commentary's learning rate, waiting for its optimiser."""
+    if section.schedule == "constant":
+        return None
+    if section.schedule == "cosine":
+        return partial(torch.optim.lr_scheduler.CosineAnnealingLR, T_max=section.steps, **section.schedule_settings)
+    cls = _SCHEDULES.get(section.schedule)
+    if cls is None:
+        known = ", ".join(("constant", "cosine", *_SCHEDULES))
+        raise RecipeError(f"outer.schedule: {section.schedule!r} is none of {known}", place="outer.schedule")
+    build = partial(cls, **section.schedule_settings)
+    _built(partial(build, torch.optim.SGD([Parameter(torch.zeros(1))], lr=1.0)), "outer.schedule_settings")
+    return build
+
+
+def build_early_stop(section: OuterSection) -> EarlyStop | None:
+    """When the outer loop stops early."""
+    stop = section.early_stop
+    return None if stop is None else EarlyStop(patience=stop.patience, least=stop.least)
 
 
 def build_population(recipe: Recipe) -> Population:
     """Which students teach the commentary."""
     return _built(partial(Population, **recipe.population), "population")
+
+
+def _precision(name: Any) -> torch.dtype:
+    known = {"float32": torch.float32, "float64": torch.float64}
+    if name not in known:
+        raise RecipeError(
+            f"method.settings: backward_dtype is {name!r}: give one of {', '.join(known)}", place="method"
+        )
+    return known[name]
 
 
 def _built(build: Callable[[], Built], place: str) -> Built:

@@ -12,14 +12,12 @@ from safetensors.torch import save_file
 from commentary_hub.errors import InputError
 from commentary_hub.learning import Checkpoint
 
-FILE_NAME = "checkpoint.safetensors"
-
 
 class CheckpointFile:
-    """A sink for `learn` that keeps the last checkpoint in ``folder``; what is there is replaced in one move."""
+    """A sink for `learn` that keeps a run's last checkpoint in ``folder``; what is there is replaced in one move."""
 
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / FILE_NAME
+    def __init__(self, folder: Path, *, run: int = 0) -> None:
+        self.path = folder / (f"checkpoint-{run}.safetensors" if run else "checkpoint.safetensors")
 
     def __call__(self, checkpoint: Checkpoint) -> None:
         """Keep ``checkpoint``; the one before stays whole until this one is on disk."""

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from commentary_hub.commentaries import compose, cross_entropy
 from commentary_hub.errors import InputError
@@ -16,6 +15,7 @@ from commentary_hub.learning import (
     Population,
     Progress,
     Training,
+    combine,
     draw_batches,
     hypergradient_error,
     learn,
@@ -23,10 +23,13 @@ from commentary_hub.learning import (
 from commentary_hub.manifest import Manifest
 from commentary_hub.recipes._build import (
     Parts,
+    build_augmentation,
     build_commentary,
+    build_early_stop,
     build_inner,
     build_method,
     build_outer,
+    build_outer_schedule,
     build_population,
     build_student,
     open_parts,
@@ -43,27 +46,29 @@ def run(
     folder: str | os.PathLike[str],
     *,
     recipe_toml: str | None = None,
-    progress: bool | Progress = False,
+    progress: bool | Progress | Sequence[bool | Progress] = False,
     resume: bool = True,
     checkpoint_every: int = 10,
     device: str | torch.device = "cpu",
 ) -> Manifest:
     """Learn what ``recipe`` describes and save it as an artefact in ``folder``; returns its manifest.
 
-    The last checkpoint lies in ``folder`` until the artefact does; with ``resume`` a run that was interrupted goes on
-    from it. ``recipe_toml`` is the recipe's text, kept in the artefact. Raises `RecipeError` before anything runs, and
-    what `learn` and `save` raise.
+    The last checkpoint of each run lies in ``folder`` until the artefact does; with ``resume`` what was interrupted
+    goes on from there. ``recipe_toml`` is the recipe's text, kept in the artefact. Raises `RecipeError` before anything
+    runs, and what `learn` and `save` raise.
     """
-    checkpoints = CheckpointFile(Path(folder))
+    files = [CheckpointFile(Path(folder), run=number) for number in range(recipe.runs)]
     if not resume:
-        checkpoints.remove()
+        for file in files:
+            file.remove()
     parts = open_parts(recipe.data)
-    learned = learn_recipe(recipe, parts, progress=progress, sink=checkpoints, every=checkpoint_every, device=device)
+    learned = learn_recipe(recipe, parts, progress=progress, sinks=files, every=checkpoint_every, device=device)
     said = recipe.commentary
     manifest = save(
         folder, learned, name=said.name, description=said.description, licence=said.licence, recipe_toml=recipe_toml
     )
-    checkpoints.remove()
+    for file in files:
+        file.remove()
     return manifest
 
 
@@ -71,40 +76,51 @@ def learn_recipe(
     recipe: Recipe,
     parts: Parts,
     *,
-    progress: bool | Progress = False,
-    sink: CheckpointFile | None = None,
+    progress: bool | Progress | Sequence[bool | Progress] = False,
+    sinks: Sequence[CheckpointFile] | None = None,
     every: int = 10,
     seed: int | None = None,
     device: str | torch.device = "cpu",
 ) -> Learned:
-    """`learn` with a recipe's settings on ``parts``; ``seed`` replaces the recipe's (another learning run)."""
+    """All runs of a recipe on ``parts``, combined; ``seed`` replaces the recipe's. ``sinks`` are one for each run."""
     chosen = recipe.seed if seed is None else seed
-    inner, outer = recipe.inner, recipe.outer
-    torch.manual_seed(chosen)  # a commentary that is a network has an initialisation too
-    return learn(
-        build_commentary(recipe, parts.train),
-        [build_student(one) for one in recipe.students],
-        train=parts.train,
-        validation=parts.validation,
-        method=build_method(recipe.method),
-        inner=build_inner(inner),
-        inner_steps=inner.steps,
-        batch_size=inner.batch_size,
-        reduction=inner.reduction,
-        outer=build_outer(outer),
-        outer_schedule=partial(CosineAnnealingLR, T_max=outer.steps) if outer.schedule == "cosine" else None,
-        clip_norm=outer.clip_norm,
-        outer_steps=outer.steps,
-        outer_batch_size=outer.batch_size,
-        average_last=outer.average_last,
-        population=build_population(recipe),
-        seed=chosen,
-        device=device,
-        progress=progress,
-        sink=sink,
-        sink_every=every,
-        resume=None if sink is None else sink.read(),
-    )
+    students = [build_student(one) for one in recipe.students]
+    outer = recipe.outer
+    learned = []
+    for number in range(recipe.runs):
+        own = chosen + 1000 * number
+        taught = students if recipe.runs == 1 else [students[number % len(students)]]
+        sink = None if sinks is None else sinks[number]
+        torch.manual_seed(own)  # a commentary that is a network has an initialisation too
+        learned.append(
+            learn(
+                build_commentary(recipe, parts.train),
+                taught,
+                train=parts.train,
+                validation=parts.validation,
+                method=build_method(recipe.method),
+                inner=build_inner(recipe),
+                inner_steps=recipe.inner.steps,
+                batch_size=recipe.inner.batch_size,
+                reduction=recipe.inner.reduction,
+                augmentation=build_augmentation(recipe.inner),
+                outer=build_outer(outer),
+                outer_schedule=build_outer_schedule(outer),
+                clip_norm=outer.clip_norm,
+                outer_steps=outer.steps,
+                outer_batch_size=outer.batch_size,
+                average_last=outer.average_last,
+                early_stop=build_early_stop(outer),
+                population=build_population(recipe),
+                seed=own,
+                device=device,
+                progress=progress,
+                sink=sink,
+                sink_every=every,
+                resume=None if sink is None else sink.read(),
+            )
+        )
+    return combine(learned)
 
 
 def check(recipe: Recipe, *, steps: int = CHECK_STEPS) -> float:
@@ -129,10 +145,11 @@ def check(recipe: Recipe, *, steps: int = CHECK_STEPS) -> float:
         batches=draw_batches(len(parts.train), size, count, seed=recipe.seed),
         validation_inputs=parts.validation.inputs,
         validation_targets=parts.validation.targets,
-        inner=build_inner(recipe.inner),
+        inner=build_inner(recipe),
         reduction=recipe.inner.reduction,
         criterion=cross_entropy,
         domain=population.warm_up + recipe.inner.steps * population.fresh_every,
         seed=recipe.seed,
+        augmentation=build_augmentation(recipe.inner),
     )
     return hypergradient_error(build_method(recipe.method), problem, problem.start())

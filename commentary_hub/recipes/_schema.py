@@ -70,30 +70,47 @@ class NetworkSection(_Section):
 
 
 class InnerSection(_Section):
-    """How a student trains while the commentary is learned."""
+    """How a student trains while the commentary is learned.
+
+    ``schedule`` ``cosine`` lets its learning rate fall to 0 over its life (all inner steps until it is replaced);
+    ``augmentation`` ``crop_flip`` shifts and mirrors pictures.
+    """
 
     optimiser: Literal["sgd", "adam", "adamw"] = "sgd"
     learning_rate: Positive
     settings: dict[str, Any] = {}
     steps: Count
     batch_size: Count
+    schedule: Literal["constant", "cosine"] = "constant"
+    augmentation: Literal["crop_flip"] | None = None
     reduction: Literal["sum", "mean", "weight_mean"] = "weight_mean"
+
+
+class EarlyStopSection(_Section):
+    """Stop when the mean outer loss of the last ``patience`` steps is not ``least`` below that of those before."""
+
+    patience: Count
+    least: float = 1e-4
 
 
 class OuterSection(_Section):
     """How the commentary is updated; ``average_last`` is the share of outer steps whose mean is kept.
 
-    ``schedule`` ``cosine`` lets the learning rate fall to 0 over all steps; ``clip_norm`` bounds the hypergradient.
+    ``optimiser`` is any of torch.optim by its name. ``schedule`` ``cosine`` lets the learning rate fall to 0 over all
+    steps; any other is a class of torch.optim.lr_scheduler with ``schedule_settings``. ``clip_norm`` bounds the
+    hypergradient.
     """
 
-    optimiser: Literal["sgd", "adam", "adamw"] = "adam"
+    optimiser: str = "adam"
     learning_rate: Positive
     settings: dict[str, Any] = {}
-    schedule: Literal["constant", "cosine"] = "constant"
+    schedule: str = "constant"
+    schedule_settings: dict[str, Any] = {}
     clip_norm: Positive | None = None
     steps: Count
     batch_size: Count | None = None
     average_last: Annotated[float, Field(ge=0, le=1)] = 0.25
+    early_stop: EarlyStopSection | None = None
 
 
 class InverseSection(_Section):
@@ -133,7 +150,11 @@ class EvaluationSection(_Section):
 
 
 class Recipe(_Section):
-    """A learning run (and, where given, its evaluation) from beginning to end."""
+    """Learning (and, where given, its evaluation) from beginning to end.
+
+    ``runs`` > 1 learns several times, each time with a seed of its own and in turn one of the students, and keeps the
+    mean; the artefact then holds mean and variance of example weights over seeds and architectures.
+    """
 
     commentary: CommentarySection
     data: DataSection
@@ -142,6 +163,7 @@ class Recipe(_Section):
     inner: InnerSection
     outer: OuterSection
     population: dict[str, Any] = {}
+    runs: Count = 1
     seed: int = 0
     evaluation: EvaluationSection | None = None
 

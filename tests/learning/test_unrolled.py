@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import nn
 
 from commentary_hub.commentaries import cross_entropy
 from commentary_hub.errors import InputError
@@ -164,6 +165,40 @@ def test_the_sweep_in_float64_replays_the_float32_run():
     assert seen == [torch.float32] * 20 + [torch.float64] * 21
     assert found.value[0].dtype == found.state.parameters[0].dtype == torch.float32
     assert hypergradient_error(method, problem, state) < 1e-5
+
+
+def test_the_sweep_in_float64_sees_the_dropout_and_the_augmentation_of_the_float32_run():
+    torch.manual_seed(4)
+    pictures = []
+
+    def jitter(inputs, seed):
+        noise = torch.randn(inputs.shape, generator=torch.Generator().manual_seed(seed), dtype=inputs.dtype)
+        pictures.append(noise)
+        return inputs + 0.3 * noise
+
+    student = smooth_convolutions(dropout=0.3)
+    one = training([TinyWeights(50)], student, shape=(2, 5, 5), steps=12, augmentation=jitter)
+    problem = single_precision(one)
+    wide = Unrolled(backward_dtype=torch.float64).hypergradient(problem, problem.start())
+    assert all(torch.equal(a, b) for a, b in zip(pictures[:12], reversed(pictures[12:]), strict=True))
+    narrow = Unrolled().hypergradient(problem, problem.start())
+    assert 0 < relative(wide.value, narrow.value) < 1e-3
+
+
+def test_frozen_parameters_stay_and_tied_ones_move_together():
+    torch.manual_seed(1)
+    student = smooth_student()
+    student[1].weight.requires_grad_(False)
+    tied = nn.Linear(CLASSES, CLASSES)
+    student.append(tied).append(nn.Tanh()).append(tied)
+    problem = training([table()], student, inner=OPTIMISERS["nesterov"])
+    assert problem.start().parameters[0].numel() == 8 + (8 * CLASSES + CLASSES) + (CLASSES * CLASSES + CLASSES)
+    before = [p.detach().clone() for p in student.parameters()]
+    directions = random_directions(problem)
+    truth = central_difference(problem, problem.start(), directions)
+    found = Unrolled().hypergradient(problem, problem.start())
+    assert relative((along(found.value, directions),), (truth,)) < 1e-6
+    assert all(torch.equal(p, kept) for p, kept in zip(student.parameters(), before, strict=True))
 
 
 def test_the_error_of_an_exact_method_is_rounding_and_of_a_truncated_one_is_not():

@@ -1,0 +1,182 @@
+"""A recipe from the command line: killed at any moment and run again it ends with the same bits; --check measures."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import warnings
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from typer.testing import CliRunner
+
+from commentary_hub import artefact, recipes
+from commentary_hub.cli import build_app
+from commentary_hub.errors import RecipeError
+
+TEXT = """
+runs = 2
+[commentary]
+name = "digits"
+kind = "example_weights"
+[data]
+dataset = "sklearn:digits"
+train = 120
+validation = 60
+corruption = { noise = "pairwise", share = 0.4 }
+[[students]]
+name = "mlp"
+settings = { inputs = 64, hidden = [16], classes = 10 }
+[[students]]
+name = "cnn"
+settings = { channels = 1, classes = 10, width = 4 }
+[method]
+name = "unrolled"
+settings = { memory = "checkpoints" }
+[inner]
+learning_rate = 0.1
+settings = { momentum = 0.9, nesterov = true }
+schedule = "cosine"
+augmentation = "crop_flip"
+steps = 6
+batch_size = 16
+[outer]
+optimiser = "NAdam"
+learning_rate = 0.3
+schedule = "StepLR"
+schedule_settings = { step_size = 4 }
+steps = 12
+[population]
+size = 2
+fresh_every = 3
+warm_up = 2
+"""
+
+
+def command(recipe, folder, *options):
+    main = "from commentary_hub.cli import main; main()"
+    return [sys.executable, "-c", main, "learn", str(recipe), "--out", str(folder), "--json", *options]
+
+
+def environment():
+    return os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory):
+    path = tmp_path_factory.mktemp("recipe") / "recipe.toml"
+    path.write_text(TEXT)
+    return path
+
+
+def finished(recipe, folder, *options):
+    """The command in this process: what it printed."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # typer's own
+        done = CliRunner().invoke(build_app(), ["learn", str(recipe), "--out", str(folder), "--json", *options])
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
+def tensors(folder):
+    (file,) = folder.glob("*.safetensors")
+    return load_file(file)
+
+
+def kill(recipe, folder, *, when, how=signal.SIGKILL):
+    """Start, and kill as soon as ``when`` holds; returns what it said."""
+    process = subprocess.Popen(
+        command(recipe, folder, "--every", "1"), env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    until = time.monotonic() + 120
+    while process.poll() is None and not when() and time.monotonic() < until:
+        time.sleep(0.002)
+    assert process.poll() is None, process.communicate()
+    process.send_signal(how)
+    said = process.communicate()[1].decode()
+    return process.returncode, said
+
+
+def test_a_killed_run_goes_on_and_ends_with_the_same_bits(recipe, tmp_path):
+    whole, torn = tmp_path / "whole", tmp_path / "torn"
+    recipes.run(recipes.Recipe.read(recipe), whole, recipe_toml=TEXT)
+    seen = set()
+
+    def another():
+        """A checkpoint that was not there yet."""
+        found = {(file.name, file.stat().st_mtime_ns) for file in torn.glob("checkpoint*")}
+        fresh = found - seen
+        seen.update(found)
+        return len(fresh) > 0 and len(seen) > 2
+
+    for _ in range(2):
+        code, _ = kill(recipe, torn, when=another)
+        assert code == -signal.SIGKILL
+    assert not (torn / "commentary.json").exists()
+    finished(recipe, torn, "--every", "1")
+    one, other = tensors(whole), tensors(torn)
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert not list(torn.glob("checkpoint*"))
+
+
+def test_an_interrupted_command_says_how_to_go_on(recipe, tmp_path):
+    code, said = kill(recipe, tmp_path, when=(tmp_path / "checkpoint.safetensors").exists, how=signal.SIGINT)
+    assert code == 1
+    assert "is kept: run the same again" in " ".join(said.split())
+    assert (tmp_path / "checkpoint.safetensors").exists()
+
+
+def test_runs_over_seeds_and_architectures_leave_mean_and_variance_in_the_artefact(recipe, tmp_path):
+    manifest = recipes.run(recipes.Recipe.read(recipe), tmp_path, recipe_toml=TEXT)
+    assert manifest.recipe.students == ("mlp", "cnn")
+    assert manifest.recipe.seeds == (0, 1000)
+    assert manifest.recipe.outer_optimiser.startswith("nadam")
+    stored = artefact.load(tmp_path)
+    assert torch.allclose(stored.statistics["mean"], stored.commentary.values(), atol=1e-5)
+    assert stored.statistics["variance"].shape == stored.commentary.logits.shape
+    assert (stored.statistics["variance"] > 0).all()
+
+
+def test_check_prints_the_error_against_the_exact_hypergradient(recipe, tmp_path):
+    exact = json.loads(finished(recipe, tmp_path / "a", "--check"))
+    assert 0 < exact["relative_error"] < 1e-3  # float32 against float64
+    biased = tmp_path / "implicit.toml"
+    biased.write_text(TEXT.replace('"unrolled"\nsettings = { memory = "checkpoints" }', '"implicit"'))
+    assert json.loads(finished(biased, tmp_path / "a", "--check"))["relative_error"] > 0.1
+    assert not (tmp_path / "a").exists()
+
+
+def test_scalars_are_written_for_tensorboard(tmp_path):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    path = tmp_path / "recipe.toml"
+    path.write_text(TEXT.replace("runs = 2", "runs = 1"))
+    finished(path, tmp_path / "out", "--tensorboard", str(tmp_path / "logs"))
+    events = EventAccumulator(str(tmp_path / "logs"))
+    events.Reload()
+    assert [event.step for event in events.Scalars("commentary/outer_loss")] == list(range(1, 13))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ('"NAdam"', '"lbfgs"', "outer.optimiser: 'lbfgs' is none of"),
+        ('"StepLR"', '"Steps"', "outer.schedule: 'Steps' is none of constant, cosine"),
+        ("step_size = 4", "size = 4", "outer.schedule_settings"),
+        ('memory = "checkpoints"', 'backward_dtype = "half"', "backward_dtype is 'half'"),
+        ("steps = 12", "steps = 0", "outer.steps"),
+        ("steps = 12", "steps = 12\nearly_stop = { patience = 0 }", "outer.early_stop.patience"),
+        ("fresh_every = 3", "fresh_every = 0", "population"),
+        ("runs = 2", "runs = 0", "runs"),
+    ],
+)
+def test_what_a_recipe_cannot_mean_is_refused_before_anything_runs(old, new, words, tmp_path):
+    assert old in TEXT
+    with pytest.raises(RecipeError, match=words):
+        recipes.run(recipes.Recipe.from_toml(TEXT.replace(old, new, 1)), tmp_path)
+    assert not list(tmp_path.iterdir())
