@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import time
@@ -88,12 +89,17 @@ class Work:
 
     def figure(self, name: str, figure: Figure, caption: str) -> None:
         """Keep a figure (PNG, at most 200 kB) for the section; ``caption`` says what it shows."""
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", dpi=130, bbox_inches="tight", facecolor="white")
+        self.picture(name, buffer.getvalue(), caption)
+
+    def picture(self, name: str, content: bytes, caption: str) -> None:
+        """Keep a picture that is PNG bytes already, such as insight's; at most 200 kB."""
         self.results.mkdir(parents=True, exist_ok=True)
         path = self.results / f"{self.name}-{name}.png"
-        figure.savefig(path, dpi=130, bbox_inches="tight", facecolor="white")
-        size = path.stat().st_size
-        if size > MAX_PICTURE_BYTES:
-            raise ValueError(f"{path} has {size:,} bytes: draw a simpler figure")
+        if len(content) > MAX_PICTURE_BYTES:
+            raise ValueError(f"{path} has {len(content):,} bytes: draw a simpler figure")
+        path.write_bytes(content)
         self._figures.append((path.name, caption))
 
     def section(

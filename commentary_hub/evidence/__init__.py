@@ -25,7 +25,7 @@ from commentary_hub.evidence._optimisers import TunedAdam, TunedSGD
 from commentary_hub.evidence._pieces import PieceFolder, Pieces, digest_of
 from commentary_hub.evidence._runs import Comparison, Runs
 from commentary_hub.evidence._statistics import INTERVAL_RULE, interval
-from commentary_hub.evidence._train import StudentLike
+from commentary_hub.evidence._train import Budget, StudentLike, Trained, train
 from commentary_hub.evidence._verify import AGREEMENT_RULE, verified, verify
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
     "INTERVAL_RULE",
     "VERDICT_RULE",
     "Arm",
+    "Budget",
     "Comparison",
     "Filtered",
     "NetworkStudent",
@@ -43,6 +44,7 @@ __all__ = [
     "Runs",
     "Settings",
     "StudentLike",
+    "Trained",
     "Trial",
     "TunedAdam",
     "TunedSGD",
@@ -60,6 +62,7 @@ __all__ = [
     "mixup_arm",
     "smoothing_arm",
     "standard_arms",
+    "train",
     "trimming_arm",
     "verified",
     "verify",

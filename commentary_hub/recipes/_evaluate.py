@@ -145,6 +145,7 @@ def _settings(section: EvaluationSection) -> Settings:
         optimiser=TunedAdam() if section.optimiser == "adam" else TunedSGD(),
         schedule=section.schedule,
         tuning_seeds=section.tuning_seeds,
+        points=section.points,
         competitors=section.competitors,
     )
     return settings if section.target_accuracy is None else replace(settings, target_accuracy=section.target_accuracy)

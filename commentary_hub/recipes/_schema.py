@@ -133,7 +133,8 @@ class EvaluationSection(_Section):
 
     ``learning_runs`` counts commentaries, each learned on a split of its own; ``competitors`` adds the plain rivals of
     the kind to the controls (all, or those that are named). ``optimiser`` and ``schedule`` (``cosine`` lets the rate
-    fall to 0) are the students', ``tuning_seeds`` the runs that choose each learning rate.
+    fall to 0) are the students', ``tuning_seeds`` the runs that choose each learning rate, ``points`` how
+    often a run is measured.
     """
 
     students: Annotated[tuple[NetworkSection, ...], Field(min_length=1)]
@@ -144,6 +145,7 @@ class EvaluationSection(_Section):
     schedule: Literal["constant", "cosine"] = "constant"
     seeds: Count = 10
     tuning_seeds: Count = 3
+    points: Count = 25
     learning_runs: Count = 1
     competitors: bool | tuple[str, ...] = True
     target_accuracy: Annotated[float, Field(gt=0, le=1)] | None = None

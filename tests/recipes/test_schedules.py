@@ -40,6 +40,7 @@ optimiser = "adam"
 schedule = "cosine"
 seeds = 2
 tuning_seeds = 1
+points = 3
 competitors = false
 [[evaluation.students]]
 name = "mlp"
@@ -66,7 +67,7 @@ def test_students_are_trained_as_the_recipe_says(tmp_path):
     evidence = recipes.evaluate(artefact.load(tmp_path / "one"))
     said = evidence.protocol.parameters["settings"]
     assert said["optimiser"]["name"] == "adam"
-    assert (said["schedule"], said["tuning_seeds"]) == ("cosine", 1)
+    assert (said["schedule"], said["tuning_seeds"], said["points"]) == ("cosine", 1, 3)
 
 
 @pytest.mark.parametrize(
