@@ -72,12 +72,18 @@ def find(
     if not found:
         typer.echo("no commentaries found")
         return
-    table = Table("commentary", "kind", "dataset", "evidence", "gain")
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    table.add_column("commentary", no_wrap=True, min_width=max(len(_name(one)) for one in found))  # to be copied whole
+    for title in ("kind", "dataset", "evidence", "gain"):
+        table.add_column(title)
     for one in found:
         gain = "" if one.gain is None else f"{one.gain:+.1%}"
         if one.gain_ci95 is not None:
             gain += f" [{one.gain_ci95[0]:+.1%}, {one.gain_ci95[1]:+.1%}]".replace("[", r"\[")
         verified = " (verified)" if one.verified else ""
-        name = "/".join(part for part in (one.repo_id, one.folder) if part)
-        table.add_row(name, one.kind or "", one.dataset or "", _OUTCOMES.get(one.outcome, "") + verified, gain)
+        table.add_row(_name(one), one.kind or "", one.dataset or "", _OUTCOMES.get(one.outcome, "") + verified, gain)
     Console().print(table)
+
+
+def _name(one: hub.Found) -> str:
+    return "/".join(part for part in (one.repo_id, one.folder) if part)
