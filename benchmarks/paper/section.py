@@ -127,18 +127,25 @@ def _mark(role: str) -> str:
     return " (competitor)" if role == "competitor" else ""
 
 
-def decided(evidence: Evidence, student: str, against: Sequence[str]) -> tuple[str, str]:
+def decided(evidence: Evidence, student: str, against: Sequence[str], *, speed: bool = False) -> tuple[str, str]:
     """The outcome for one student against these arms, and the sentence that says it with numbers.
 
     "helps" where the commentary helps against every one of them, "hurts" where it hurts against one, "no_difference"
-    otherwise: each by evidence's rule for a pair.
+    otherwise: each by evidence's rule for a pair. With ``speed`` of the mean accuracy while training (the area under
+    the learning curve), otherwise of the final accuracy.
     """
     found = {one.control: one for one in evidence.measurements if one.student == student}
+    ours = found["commentary"]
     said, outcomes = [], set()
     for name in against:
-        difference = found[name].difference_ci95
+        other = found[name]
+        difference, mean = other.difference_ci95, other.difference_mean
+        if speed:
+            difference = other.curve_area_difference_ci95
+            mean = (ours.curve_area_mean or 0.0) - (other.curve_area_mean or 0.0)
         assert difference is not None, "the commentary is not an arm to be compared with"
         outcomes.add(judge(difference))
-        said.append(f"{name} {percent(found[name].difference_mean or 0.0, difference, signed=True)}")
+        said.append(f"{name} {percent(mean or 0.0, difference, signed=True)}")
     outcome = "hurts" if "hurts" in outcomes else "helps" if outcomes == {"helps"} else "no_difference"
-    return outcome, f"Commentary minus control, student {student}, points: {', '.join(said)}."
+    what = "mean test accuracy while training" if speed else "test accuracy"
+    return outcome, f"Commentary minus control in {what}, student {student}, points: {', '.join(said)}."

@@ -16,6 +16,7 @@ from commentary_hub import artefact, evidence, recipes
 from commentary_hub.artefact import StoredCommentary
 from commentary_hub.data import LOCAL_COPIES
 from commentary_hub.manifest import MANIFEST_NAME
+from commentary_hub.recipes import Parts
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -71,6 +72,14 @@ class Work:
             artefact.attach(self.artefact_folder(case), evidence=found)
             stored = artefact.load(self.artefact_folder(case))
         return stored
+
+    def learning_runs(self, case: Case) -> list[tuple[StoredCommentary, Parts]]:
+        """Every commentary that the case's evaluation speaks of, with its examples; the first is `learned`."""
+        section = case.recipe.evaluation
+        count = 1 if section is None else section.learning_runs
+        again = [recipes.learning_run(case.recipe, number, keep=self.folder / "kept", device=self.device)
+                 for number in range(1, count)]  # fmt: skip
+        return [(self.learned(case), recipes.open_parts(case.recipe.data)), *again]
 
     def artefact_folder(self, case: Case) -> Path:
         """Where the case's artefact lies: a changed recipe has another place."""

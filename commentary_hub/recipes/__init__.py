@@ -2,9 +2,21 @@
 
 from commentary_hub.recipes._build import Parts, open_parts
 from commentary_hub.recipes._checkpoints import CheckpointFile
-from commentary_hub.recipes._evaluate import evaluate, recipe_of, verify
+from commentary_hub.recipes._evaluate import evaluate, learning_run, recipe_of, verify
 from commentary_hub.recipes._run import check, run
 from commentary_hub.recipes._save import save
 from commentary_hub.recipes._schema import Recipe
 
-__all__ = ["CheckpointFile", "Parts", "Recipe", "check", "evaluate", "open_parts", "recipe_of", "run", "save", "verify"]
+__all__ = [
+    "CheckpointFile",
+    "Parts",
+    "Recipe",
+    "check",
+    "evaluate",
+    "learning_run",
+    "open_parts",
+    "recipe_of",
+    "run",
+    "save",
+    "verify",
+]

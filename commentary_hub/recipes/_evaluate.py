@@ -63,7 +63,7 @@ def evaluate(
         pieces = PieceFolder(folder)
         trials = [_trial(stored, open_parts(chosen.data), section, named, device, pieces)]
         for number in range(1, runs):
-            again, parts = _learned_again(chosen, number, folder, device)
+            again, parts = learning_run(chosen, number, keep=folder, device=device)
             trials.append(_trial(again, parts, section, named, device, pieces))
         return evidence.evaluate(
             trials,
@@ -187,10 +187,14 @@ def _measured(parts: Parts) -> tuple[Examples, Examples]:
     return parts.selection, parts.test
 
 
-def _learned_again(
-    recipe: Recipe, number: int, keep: Path, device: str | torch.device
+def learning_run(
+    recipe: Recipe, number: int, *, keep: str | os.PathLike[str], device: str | torch.device = "cpu"
 ) -> tuple[StoredCommentary, Parts]:
-    """Learning run ``number``: another split, other mistakes, another seed; kept below ``keep``."""
+    """Learning run ``number`` of an evaluation, with its examples: another split, other mistakes, another seed.
+
+    It is kept below the folder ``keep``, and taken from there where an evaluation has learned it before. Raises what
+    `run` raises. Cost: one learning run.
+    """
     data = recipe.data
     corruption = data.corruption and data.corruption.model_copy(update={"seed": data.corruption.seed + number})
     other = recipe.model_copy(
@@ -200,7 +204,7 @@ def _learned_again(
         }
     )
     learns = other.model_copy(update={"evaluation": None})
-    folder = keep / "learned" / evidence.digest_of(learns.model_dump_json())
+    folder = Path(keep) / "learned" / evidence.digest_of(learns.model_dump_json())
     if not (folder / MANIFEST_NAME).is_file():
         run(learns, folder, device=device)
     return artefact.load(folder), open_parts(other.data)
