@@ -79,7 +79,7 @@ def _correlations(read: dict[str, list[dict[str, Any]]]) -> Table:
         rows.append([name, str(len(runs)), *cells, f"{mean:+.2f} [{low:+.2f}, {high:+.2f}]", f"{spread:.2f}"])
     columns = ["classes", "learning runs", *(f"at the {time}" for time in TIMES), "end minus beginning",
                "standard deviation of w / mean w"]  # fmt: skip
-    return Table("Rank correlation of the weight with the degrees to the own side (+: far from the boundary weighs more)",
+    return Table("Rank correlation of the weight with the degrees to the own side (+: the far weigh more)",
                  columns, rows)  # fmt: skip
 
 
@@ -95,11 +95,9 @@ def _insight(read: dict[str, list[dict[str, Any]]]) -> str:
         _, (below, above) = _interval_of([_change(one) for one in runs])
         change = "changes" if below > 0 or above < 0 else "does not change for certain"
         said.append(
-            f"with classes {name} the weights at the end prefer {where} ({mean:+.2f}), and this {change} over training"
+            f"with classes {name} weights at the end prefer {where} ({mean:+.2f}), and this {change} over training"
         )
-    return (
-        f"Insight: {'; '.join(said)}. The intervals are over learning runs, each with a split and a student of its own."
-    )
+    return f"Insight: {'; '.join(said)}. Intervals are over learning runs, each with its own split."
 
 
 def _draw(work: Work, read: dict[str, list[dict[str, Any]]]) -> None:
