@@ -19,6 +19,7 @@ from prometheus_client import Counter, Histogram
 Message = MutableMapping[str, Any]
 App = Callable[[Message, Any, Any], Awaitable[None]]
 _ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+_SIGNED = re.compile(r"/(lfs(?:/put|/part|/complete|/verify)?|v1/xorb-bytes)/[^/]+$")
 _WINDOW_S = 60
 _CLIENTS = 10_000
 _log = structlog.get_logger("commentary_hub.server")
@@ -37,7 +38,8 @@ def prepare_logs(*, as_json: bool) -> None:
 class Observed:
     """Gives every reply an ``x-request-id``, writes one log line, counts, and answers 429 past the limit.
 
-    Pure ASGI, so that streamed bodies pass untouched. The limit is per worker and client (token or address).
+    Pure ASGI, so that streamed bodies pass untouched. The limit is per worker and client: a token, or an address for
+    those without one and for tokens that were refused, so that inventing tokens helps nobody.
     """
 
     def __init__(self, app: App, *, metrics: tuple[Counter, Histogram], rate_limit: int = 0) -> None:
@@ -56,7 +58,11 @@ class Observed:
         number = asked if _ID.fullmatch(asked) else uuid.uuid4().hex.encode()
         extra = [(b"x-request-id", number)]
         began, status, started = time.perf_counter(), 500, False
-        left, reset = self._count(headers, scope)
+        address = str((scope.get("client") or ("",))[0])
+        key = headers.get(b"authorization", address.encode()).decode("latin-1")
+        left, reset = self._count(key)
+        if key != address:
+            left = min(left, self._left(address))
         if self._limit:
             extra += [
                 (b"ratelimit", f'"requests";r={max(0, left)};t={reset}'.encode()),
@@ -80,23 +86,23 @@ class Observed:
         except Exception:
             # The id is what a user can tell an administrator, who finds the rest in the log.
             trace = traceback.format_exc()
-            _log.error("failed", id=number.decode(), method=scope["method"], path=scope["path"], trace=trace)
+            _log.error("failed", id=number.decode(), method=scope["method"], path=_shown(scope["path"]), trace=trace)
             if started:
                 raise
             await _failed(answer)
         finally:
+            if status == 401 and key != address:
+                self._count(address)
             self._requests.labels(scope["method"], str(status)).inc()
             _log.info(
-                "request", id=number.decode(), method=scope["method"], path=scope["path"], status=status,
+                "request", id=number.decode(), method=scope["method"], path=_shown(scope["path"]), status=status,
                 ms=round((time.perf_counter() - began) * 1000, 1),
             )  # fmt: skip
 
-    def _count(self, headers: dict[bytes, bytes], scope: Message) -> tuple[int, int]:
-        """(requests left, seconds until the window ends)."""
+    def _count(self, key: str) -> tuple[int, int]:
+        """(requests left, seconds until the window ends), with this one."""
         if not self._limit:
             return 1, 0
-        client = scope.get("client") or ("",)
-        key = headers.get(b"authorization", str(client[0]).encode()).decode("latin-1")
         now = time.monotonic()
         with self._lock:
             start, count = self._windows.pop(key, (now, 0))
@@ -106,6 +112,17 @@ class Observed:
             while len(self._windows) > _CLIENTS:
                 self._windows.popitem(last=False)
         return self._limit - count - 1, max(1, round(_WINDOW_S - (now - start)))
+
+    def _left(self, key: str) -> int:
+        """Requests left, without counting one."""
+        with self._lock:
+            start, count = self._windows.get(key, (0.0, 0))
+        return self._limit - count - (1 if time.monotonic() - start < _WINDOW_S else 0)
+
+
+def _shown(path: str) -> str:
+    """A path as logs may hold it: a signed link is a key for as long as it is valid."""
+    return _SIGNED.sub(r"/\1/(signed)", path)
 
 
 async def _failed(send: Any) -> None:

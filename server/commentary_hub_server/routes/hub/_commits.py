@@ -8,6 +8,7 @@ import json
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
+from fastapi.responses import JSONResponse, Response
 
 from commentary_hub.errors import ArtefactError, InputError
 from commentary_hub.manifest import split_card
@@ -39,12 +40,12 @@ def add(router: APIRouter, doors: Doors) -> None:
     """Add the routes."""
 
     @router.post("/api/validate-yaml", summary="Check a card's metadata")
-    def validate_yaml(payload: Payload) -> dict[str, Any]:
+    def validate_yaml(payload: Payload) -> Response:
         try:
             split_card(str(payload.get("content", "")))
         except ArtefactError as error:
-            return {"errors": [{"message": str(error)}], "warnings": []}
-        return {"errors": [], "warnings": []}
+            return JSONResponse({"errors": [{"message": str(error)}], "warnings": []}, 400)
+        return JSONResponse({"errors": [], "warnings": []})
 
     for kind in KINDS:
         _add(router, doors, kind)
@@ -96,7 +97,7 @@ def _add(router: APIRouter, doors: Doors, kind: str) -> None:
             author=profile.user.name,
             parent=header.get("parentCommit") or None,
         )
-        web = f"{doors.base(request)}{'/datasets' if kind == 'dataset' else ''}/{repository.public_id}/commit/{made.id}"
+        web = f"{doors.base(request)}{'/datasets' if kind == 'dataset' else ''}/{repository.name}/commit/{made.id}"
         return {"success": True, "commitOid": made.id, "commitUrl": web, "hookOutput": ""}
 
 

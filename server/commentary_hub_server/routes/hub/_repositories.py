@@ -44,9 +44,9 @@ def _add_changes(router: APIRouter, doors: Doors) -> None:
             made = doors.repositories.create(kind, account.name, name, private=private)
         except HubConflict as error:
             there = doors.repositories.get(kind, f"{account.name}/{name}")
-            known = f"{account.name}/{name}" if there is None else there.public_id
+            known = f"{account.name}/{name}" if there is None else there.name
             raise Refused(409, error.message, url=_page(doors, request, kind, known), name=known, id=known) from error
-        url = _page(doors, request, kind, made.public_id)
+        url = _page(doors, request, kind, made.name)
         return JSONResponse({"url": url, "name": made.public_id, "id": made.public_id, "private": made.private})
 
     @router.delete("/api/repos/delete", summary="Delete a repository")
@@ -74,7 +74,7 @@ def _add_changes(router: APIRouter, doors: Doors) -> None:
         moved = doors.repositories.move(repository, account.name, target[1])
         doors.indexer.forget(repository)
         doors.history.index_again(moved)
-        return {"success": True, "name": moved.public_id, "url": _page(doors, request, kind, moved.public_id)}
+        return {"success": True, "name": moved.public_id, "url": _page(doors, request, kind, moved.name)}
 
 
 def _add_settings(router: APIRouter, doors: Doors, kind: str) -> None:
@@ -168,9 +168,9 @@ def time_text(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _page(doors: Doors, request: Request, kind: str, public_id: str) -> str:
-    """The address of a repository's page."""
-    return f"{doors.base(request)}{'/datasets' if kind == 'dataset' else ''}/{public_id}"
+def _page(doors: Doors, request: Request, kind: str, name: str) -> str:
+    """The address of a repository's page; clients want two segments there."""
+    return f"{doors.base(request)}{'/datasets' if kind == 'dataset' else ''}/{name}"
 
 
 def _private(payload: dict[str, Any]) -> bool | None:
