@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+_EMBEDDING_SCALE = 0.1
+
 
 class TextCNN(nn.Module):
     """A bag of n-grams, learned: token ids int64 [B, L] in 0 … vocabulary − 1 → logits [B, classes], for any L ≥ 1.
@@ -22,6 +24,8 @@ class TextCNN(nn.Module):
         if not 0 < len(kernels) <= 64 or any(kernel < 1 or kernel % 2 == 0 for kernel in kernels):
             raise ValueError(f"kernels are {list(kernels)}: give 1 to 64 odd widths in tokens")
         self.embedding = nn.Embedding(vocabulary, width, padding_idx=0)
+        with torch.no_grad():  # torch's own N(0, 1) drowns what rare words learn: 4 points less on small AG News
+            self.embedding.weight.mul_(_EMBEDDING_SCALE)
         self.convolutions = nn.ModuleList(nn.Conv1d(width, width, k, padding=k // 2) for k in kernels)
         self.head = nn.Linear(width * len(kernels), classes)
 
