@@ -8,7 +8,8 @@ without it (and without COMMENTARY_HUB_DATASETS) they come from the Hub.
 To add an experiment: a folder ``benchmarks/paper/<name>/`` with ``experiment.py``, which has
 ``def run(work: Work) -> Section`` (see `benchmarks.paper.work.Work`: ``work.plan`` is what was fixed before,
 ``work.evaluated(case)`` learns and evaluates a case, ``work.kept`` keeps anything else that took long,
-``work.figure`` takes figures, ``work.section`` makes the result), and two plans, ``cpu.toml`` and ``full.toml`` (see
+``work.figure`` takes figures, ``work.card`` makes a case's commentary a reference commentary, ``work.section`` makes
+the result), and two plans, ``cpu.toml`` and ``full.toml`` (see
 `benchmarks.paper.plan`), with the recipes that they name; then its name in EXPERIMENTS below.
 """
 
@@ -48,6 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, help="local copies of the datasets, <owner>/<name>/…parquet")
     parser.add_argument("--work", type=Path, default=HERE / "work", help="where unfinished work is kept")
     parser.add_argument("--results", type=Path, default=HERE, help="the folder of RESULTS.md and results/")
+    parser.add_argument("--cards", type=Path, help="put the reference commentaries here (default: below --work)")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = parser.parse_args(arguments)
     if options.device == "cpu":
@@ -58,7 +60,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         for name in options.only or EXPERIMENTS:
             plan = Plan.read(HERE / name / f"{options.profile}.toml")
-            work = Work(name, options.profile, plan, root=options.work, results=results, device=options.device)
+            places = {"root": options.work, "results": results, "cards": options.cards}
+            work = Work(name, options.profile, plan, device=options.device, **places)
             section = importlib.import_module(f"benchmarks.paper.{name}.experiment").run(work)
             section.save(results / options.profile / f"{name}.json")
             print(section.markdown(EXPERIMENTS.index(name) + 1), flush=True)

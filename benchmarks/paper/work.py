@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.paper.plan import Case, Plan
 from benchmarks.paper.section import Section, Table
-from commentary_hub import artefact, evidence, recipes
+from commentary_hub import artefact, evidence, insight, recipes
 from commentary_hub.artefact import StoredCommentary
 from commentary_hub.data import LOCAL_COPIES
-from commentary_hub.manifest import MANIFEST_NAME
+from commentary_hub.manifest import MANIFEST_NAME, artefact_files
 from commentary_hub.recipes import Parts
 
 if TYPE_CHECKING:
@@ -28,14 +29,17 @@ class Work:
     """The working place of one experiment at one profile.
 
     ``folder`` holds artefacts, checkpoints and pieces; figures go to ``results``. Derived datasets are built once,
-    below ``datasets``, which is among the folders of local copies.
+    below ``datasets``, which is among the folders of local copies. Reference commentaries go to ``cards``.
     """
 
-    def __init__(self, name: str, profile: str, plan: Plan, *, root: Path, results: Path, device: str) -> None:
+    def __init__(
+        self, name: str, profile: str, plan: Plan, *, root: Path, results: Path, device: str, cards: Path | None = None
+    ) -> None:
         self.name, self.profile, self.plan, self.device = name, profile, plan, device
         self.folder = root / profile / name
         self.results = results / profile
         self.datasets = root / "datasets"
+        self.cards = cards or root / profile / "cards"
         self._figures: list[tuple[str, str]] = []
         self._clock = _Clock(self.folder / "clock.json")
 
@@ -110,6 +114,18 @@ class Work:
             raise ValueError(f"{path} has {len(content):,} bytes: draw a simpler figure")
         path.write_bytes(content)
         self._figures.append((path.name, caption))
+
+    def card(self, case: Case) -> None:
+        """Make the case's commentary, with its evidence and pictures, a reference commentary in ``cards``."""
+        stored = self.evaluated(case)
+        train = recipes.open_parts(case.recipe.data).train
+        place = self.cards / stored.manifest.name
+        shutil.rmtree(place, ignore_errors=True)
+        place.mkdir(parents=True)
+        for name in (*artefact_files(stored.folder), MANIFEST_NAME):
+            (place / name).parent.mkdir(exist_ok=True)
+            shutil.copyfile(stored.folder / name, place / name)
+        artefact.attach(place, plots=insight.pictures(stored, train))
 
     def section(
         self,

@@ -12,7 +12,7 @@ _SENTENCE = {"helps": "helps", "no_difference": "makes no difference", "hurts": 
 def card_body(manifest: Manifest, evidence: Evidence | None, plots: Sequence[tuple[str, str]]) -> str:
     """CommonMark for a card; ``plots`` are (file name, alternative text) pairs under ``plots/``."""
     sections = [
-        f"# {manifest.name}",
+        f"# {manifest.name}{_mark(evidence)}",
         _verdict(evidence),
         manifest.description,
         _facts(manifest),
@@ -21,6 +21,13 @@ def card_body(manifest: Manifest, evidence: Evidence | None, plots: Sequence[tup
         "" if not plots else "## Pictures\n\n" + "\n\n".join(f"![{alt}](plots/{name})" for name, alt in plots),
     ]
     return "\n\n".join(section for section in sections if section)
+
+
+def _mark(evidence: Evidence | None) -> str:
+    """What the first line says of a commentary that did not help."""
+    if evidence is None or evidence.outcome == "helps":
+        return ""
+    return f": {_SENTENCE[evidence.outcome]}"
 
 
 def _verdict(evidence: Evidence | None) -> str:

@@ -115,6 +115,17 @@ def test_the_card_is_valid_for_a_hub_and_says_that_nobody_measured(tmp_path):
     assert "**No evidence:**" in body
 
 
+@pytest.mark.parametrize(
+    ("outcome", "first"), [("helps", ""), ("no_difference", ": makes no difference"), ("hurts", ": hurts")]
+)
+def test_the_first_line_of_a_card_says_so_where_it_does_not_help(tmp_path, outcome, first):
+    write(tmp_path)
+    evidence = evidence_for(load(tmp_path).tensor_digest)
+    attach(tmp_path, evidence=evidence.model_copy(update={"outcome": outcome}))
+    _, body = split_card((tmp_path / "README.md").read_text())
+    assert body.strip().splitlines()[0] == f"# {load(tmp_path).manifest.name}{first}"
+
+
 def test_evidence_and_pictures_are_attached_to_the_very_tensors(tmp_path):
     write(tmp_path)
     attach(tmp_path, evidence=evidence_for(load(tmp_path).tensor_digest))

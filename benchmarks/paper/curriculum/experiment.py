@@ -28,6 +28,7 @@ def run(work: Work) -> Section:
         assert other is not None
         word, numbers = decided(other, student, against, speed=True)
         tried.append(f"{case.name}: {WORDS[word]}. {numbers}")
+    work.card(main)
     (_, parts), *_ = work.learning_runs(main)
     note = _draw(work, stored, parts.train, evidence, student)
     return work.section(

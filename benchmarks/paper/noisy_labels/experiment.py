@@ -27,8 +27,9 @@ def run(work: Work) -> Section:
         found[case.name] = stored.evidence
     chosen = settings["case"]
     outcome, verdict = decided(found[chosen], settings["student"], settings["against"])
-    recipe = next(case.recipe for case in work.plan.cases if case.name == chosen)
-    _draw(work, recipe, drawn[chosen], found[chosen], settings["student"])
+    case = next(case for case in work.plan.cases if case.name == chosen)
+    work.card(case)
+    _draw(work, case.recipe, drawn[chosen], found[chosen], settings["student"])
     _draw_detection(work, found)
     tables = [overview(found), comparison(chosen, found[chosen])]
     return work.section(outcome=outcome, verdict=f"{chosen}. {verdict}", tables=tables, notes=settings["notes"])

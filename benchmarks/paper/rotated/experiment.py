@@ -40,6 +40,7 @@ def run(work: Work) -> Section:
             read[case.name].append(_against_angle(weights, distance))
     _draw(work, read)
     chosen = settings["decides"]
+    work.card(next(case for case in work.plan.cases if case.name == chosen))
     outcome, verdict = decided(found[chosen], settings["student"], settings["against"])
     tables = [_correlations(read), *(comparison(name, one) for name, one in found.items())]
     return work.section(
