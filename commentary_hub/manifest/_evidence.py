@@ -126,6 +126,13 @@ class Evidence(_Part):
             place = ".".join(str(part) for part in first["loc"]) or "evidence"
             raise EvidenceError(f"{where}: {place}: {first['msg']}", where=where, place=place) from None
 
+    def is_verified(self, author: str) -> bool:
+        """Whether somebody else than ``author`` ran it again, with these very tensors, and agrees."""
+        return any(
+            one.agrees and one.tensor_digest == self.tensor_digest and one.account.casefold() != author.casefold()
+            for one in self.verifications
+        )
+
     def to_json(self) -> str:
         """The evidence as indented JSON with sorted keys."""
         data = self.model_dump(mode="json", exclude_none=True)

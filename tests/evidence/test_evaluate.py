@@ -27,7 +27,7 @@ from commentary_hub.evidence import (
 from commentary_hub.evidence._certificate import outcome_of, packed, unpacked
 from commentary_hub.evidence._train import train
 from commentary_hub.evidence._verify import disagreements
-from commentary_hub.manifest import Evidence, Verdict
+from commentary_hub.manifest import Evidence, Verdict, Verification
 from tests.evidence.problem import MLP, examples, trial
 
 SETTINGS = Settings(
@@ -263,3 +263,16 @@ def test_an_arm_that_was_not_run_again_disagrees(good):
 
     nothing = Comparison((), (), {}, 0.7, 0.0)
     assert len(disagreements(nothing, results, tolerance=0)) == len(results)
+
+
+@pytest.mark.parametrize(
+    ("change", "counts"),
+    [({}, True), ({"account": "Ada"}, False), ({"agrees": False}, False), ({"tensor_digest": "0" * 64}, False)],
+)
+def test_verified_needs_somebody_else_who_agrees_about_these_tensors(good, change, counts):
+    _, evidence = good
+    record = {"account": "grace", "date": "2026-01-01", "hardware": "2 cores", "agrees": True,
+              "tensor_digest": evidence.tensor_digest} | change  # fmt: skip
+    with_record = evidence.model_copy(update={"verifications": (Verification(**record),)})
+    assert with_record.is_verified("ada") is counts
+    assert not evidence.is_verified("ada")

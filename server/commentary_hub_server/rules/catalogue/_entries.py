@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from commentary_hub.manifest import Evidence, Manifest, Verification, tensor_digest
+from commentary_hub.manifest import Evidence, Manifest, tensor_digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,17 +84,12 @@ def describe(
         gain_low=low,
         gain_high=high,
         outcome=evidence.outcome if evidence else None,
-        verified=bool(evidence and any(_counts(one, evidence) for one in evidence.verifications)),
+        verified=evidence is not None and evidence.is_verified(repo_id.partition("/")[0]),
         deprecated=manifest.status.state == "deprecated",
         description=manifest.description,
         card=card,
         parents=tuple(dict.fromkeys(parent.reference for parent in manifest.parents)),
     )
-
-
-def _counts(verification: Verification, evidence: Evidence) -> bool:
-    """A verification counts where it agrees and belongs to these very tensors."""
-    return verification.agrees and verification.tensor_digest == evidence.tensor_digest
 
 
 def _smallest_gain(evidence: Evidence | None) -> tuple[float | None, float | None, float | None]:
