@@ -92,8 +92,14 @@ def test_both_databases_give_the_same_answers(postgresql):
                 facets = catalogue.facets(query, viewer)
                 answers.append((page.total, {name: sorted(values) for name, values in facets.items()}))
             assert answers[0] == answers[1], query
-        best = [[(line.dataset, line.count) for line in one.datasets(viewer)] for one in (here, there)]
-        assert best[0] == best[1]
+        assert here.datasets(viewer) == there.datasets(viewer)
+        assert here.datasets(viewer, prefix="UOFT-") == there.datasets(viewer, prefix="UOFT-") != []
+        for entry in entries:
+            assert here.parents(entry, viewer) == there.parents(entry, viewer)
+            assert here.of_repository(entry.repo_id, viewer) == there.of_repository(entry.repo_id, viewer)
+            children = [one.children(entry.repo_id, viewer) for one in (here, there)]
+            assert children[0] == children[1]
+    assert there.children("ada/digits-example-weights-0")[0].repo_id == "noether-lab/digits-example-weights-5"
     there.remove(entries[0].repo_id)
     assert there.one(entries[0].repo_id, admin) is None
     engine.dispose()

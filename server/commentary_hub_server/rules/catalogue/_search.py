@@ -22,6 +22,7 @@ from sqlalchemy import (
     or_,
     select,
     true,
+    tuple_,
 )
 
 from commentary_hub.errors import InputError, ReferenceSyntaxError
@@ -35,6 +36,7 @@ MAX_PAGE = 100
 FACET_VALUES = 30
 GAIN_STEPS = (0.0, 0.01, 0.05, 0.1)
 """Where the facet of measured gain counts: at least so much, as a fraction of accuracy."""
+_BATCH = 200
 _NO_GAIN = -1e9  # accuracies differ by at most 1
 
 
@@ -234,26 +236,32 @@ class Catalogue:
 
     def datasets(self, viewer: Viewer = STRANGER, *, prefix: str = "", limit: int = 50) -> list[DatasetLine]:
         """Datasets with commentaries, the best measured gain first."""
-        columns = entries.c
-        order = (columns.gain_order.desc(), columns.id)
-        ranked = (
-            select(
-                columns.dataset, columns.gain, columns.gain_low, columns.gain_high, columns.outcome, columns.gain_order,
-                func.count().over(partition_by=columns.dataset).label("count"),
-                func.row_number().over(partition_by=columns.dataset, order_by=order).label("rank"),
-            )
-            .where(_visible(viewer), func.lower(columns.dataset).startswith(prefix.lower(), autoescape=True))
-            .subquery()
-        )  # fmt: skip
-        line = ranked.c
+        best = func.max(entries.c.gain_order)
+        prefixed = func.lower(entries.c.dataset).startswith(prefix.lower(), autoescape=True)
         statement = (
-            select(line.dataset, line["count"], line.gain, line.gain_low, line.gain_high, line.outcome)
-            .where(line.rank == 1)
-            .order_by(line.gain_order.desc(), line.dataset)
+            select(entries.c.dataset, func.count(), best)
+            .where(_visible(viewer), *([prefixed] if prefix else []))
+            .group_by(entries.c.dataset)
+            .order_by(best.desc(), entries.c.dataset)
             .limit(max(1, min(limit, 1000)))
         )
         with self._reads.connect() as connection:
-            return [DatasetLine(*row) for row in connection.execute(statement)]
+            lines = connection.execute(statement).all()
+            wanted = [(dataset, gain) for dataset, _, gain in lines if gain > _NO_GAIN]
+            measured = self._measured(connection, wanted, viewer)
+        return [DatasetLine(dataset, count, *measured.get(dataset, ())) for dataset, count, _ in lines]
+
+    def _measured(
+        self, connection: Connection, wanted: list[tuple[str, float]], viewer: Viewer
+    ) -> dict[str, tuple[float, float, float, str]]:
+        """(gain, low, high, outcome) of the oldest entry of each dataset that has the gain asked for."""
+        columns = (entries.c.dataset, entries.c.gain, entries.c.gain_low, entries.c.gain_high, entries.c.outcome)
+        found: dict[str, tuple[float, float, float, str]] = {}
+        for start in range(0, len(wanted), _BATCH):
+            pairs = tuple_(entries.c.dataset, entries.c.gain_order).in_(wanted[start : start + _BATCH])
+            statement = select(*columns).where(pairs, _visible(viewer)).order_by(entries.c.id.desc())
+            found |= {dataset: tuple(rest) for dataset, *rest in connection.execute(statement)}
+        return found
 
     def _condition(self, query: Query, viewer: Viewer, *, without: str = "") -> ColumnElement[bool]:
         parts = [_visible(viewer)]

@@ -13,7 +13,7 @@ from functools import cached_property
 from commentary_hub.manifest import STATE_PREFIX, TARGETS_TENSOR, Manifest
 from commentary_hub_server.rules.catalogue._safetensors import Header, Read, TensorView, read_rows
 
-MAX_ROWS = 50_000
+MAX_ROWS = 20_000
 MAX_STAGES = 64
 MAX_CLASSES = 1000
 _BLOCKS = 50
@@ -57,7 +57,7 @@ class WeightTable:
 def weight_table(read: Read, header: Header, manifest: Manifest) -> WeightTable | None:
     """The weights of an ``example_weights`` commentary, w = sigmoid(logits); ``None`` for a table of another form.
 
-    More than 50,000 rows are sampled in 50 equal blocks, so that a page costs a bounded read: rows are sorted by
+    More than 20,000 rows are sampled in 50 equal blocks, so that a page costs a bounded read: rows are sorted by
     digests, so that a block is as good as a draw.
     """
     tensor = header.find(_LOGITS)
