@@ -10,6 +10,7 @@ from commentary_hub.artefact import StoredCommentary
 from commentary_hub.data import Examples
 from commentary_hub.errors import InputError, WrongDataset
 from commentary_hub.insight._canvas import class_label
+from commentary_hub.insight._samples import samples
 from commentary_hub.insight._thumbnails import thumbnails
 from commentary_hub.reuse import match_rows
 
@@ -37,6 +38,8 @@ def known_rows(stored: StoredCommentary, examples: Examples) -> NDArray[np.int64
 def extremes(examples: Examples, weights: NDArray[np.float64]) -> dict[str, tuple[bytes, str]]:
     """``highest.png`` and ``lowest.png``: the pictures that weigh most and least, from the outermost on.
 
+    And ``samples.png``: some of all weights, on a sheet that the hub's pages read (see `samples`).
+
     ``weights`` [N] holds one weight per example, NaN where it is not known. At most 24 in each, and never one picture
     in both; nothing for inputs that are no pictures [N, C, H, W], or for fewer than two known ones.
     """
@@ -52,6 +55,7 @@ def extremes(examples: Examples, weights: NDArray[np.float64]) -> dict[str, tupl
         first, last = weights[chosen[0]], weights[chosen[-1]]
         alt = f"{title}, from {first:.2f} to {last:.2f}, each with its label and weight."
         found[f"{side}.png"] = _grid(examples, chosen, weights[chosen], title=title), alt
+    found["samples.png"] = samples(examples.subset(np.ascontiguousarray(known)), weights[known])
     return found
 
 

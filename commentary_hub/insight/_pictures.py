@@ -26,8 +26,8 @@ def pictures(stored: StoredCommentary, examples: Examples | None = None) -> Pict
     by content and target, so any subset in any order will do), and what a network says of them. By kind:
 
     - ``example_weights``: ``weights.png``; ``curves.png`` where there are several stages; with pictures as examples
-      ``highest.png`` and ``lowest.png`` (by the mean over the stages). Of more than a million rows an even sample is
-      drawn.
+      ``highest.png``, ``lowest.png`` and ``samples.png`` (by the mean over the stages). Of more than a million rows an
+      even sample is drawn.
     - ``weight_network``, with examples: the same, where progress counts over 16 stages of training.
     - ``label_blend``: ``blend.png``, the ratio of every pair of classes.
     - ``attention_mask``, with examples: ``masks.png``, the first twelve with their masks.
