@@ -63,6 +63,8 @@ def evaluate(
         pieces = PieceFolder(folder)
         trials = [_trial(stored, open_parts(chosen.data), section, named, device, pieces)]
         for number in range(1, runs):
+            if progress is not None:
+                progress(number - 1, runs - 1, f"learning run {number + 1} of {runs}")
             again, parts = learning_run(chosen, number, keep=folder, device=device)
             trials.append(_trial(again, parts, section, named, device, pieces))
         return evidence.evaluate(
