@@ -28,7 +28,9 @@ def run(work: Work) -> Section:
     chosen = settings["case"]
     outcome, verdict = decided(found[chosen], settings["student"], settings["against"])
     case = next(case for case in work.plan.cases if case.name == chosen)
-    work.card(case)
+    for one in work.plan.cases:
+        if one.name in settings["cards"]:
+            work.card(one)
     _draw(work, case.recipe, drawn[chosen], found[chosen], settings["student"])
     _draw_detection(work, found)
     tables = [overview(found), comparison(chosen, found[chosen])]
