@@ -11,6 +11,8 @@ from commentary_hub.manifest._manifest import Manifest
 
 LIBRARY_NAME = "commentary-hub"
 _FENCE = "---"
+_DEEPEST = 100
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def card_metadata(manifest: Manifest) -> dict[str, Any]:
@@ -35,6 +37,18 @@ def render_card(manifest: Manifest, body: str) -> str:
     return f"{_FENCE}\n{block}{_FENCE}\n\n{body.strip()}\n"
 
 
+def _check_events(block: str) -> None:
+    """Refuse what expands or nests without bound, before anything is built of it."""
+    depth = 0
+    for event in yaml.parse(block, Loader=_LOADER):
+        if isinstance(event, yaml.AliasEvent):
+            raise ManifestInvalid("the card's YAML block uses aliases (*name): write the values out")
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        if depth > _DEEPEST:
+            raise ManifestInvalid(f"the card's YAML block nests more than {_DEEPEST} levels deep: make it flatter")
+
+
 def split_card(text: str) -> tuple[dict[str, Any], str]:
     r"""A card's metadata and its body; a card without a YAML block has empty metadata.
 
@@ -53,9 +67,8 @@ def split_card(text: str) -> tuple[dict[str, Any], str]:
         return {}, text
     block = "\n".join(lines[1:end])
     try:
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(block, Loader=yaml.SafeLoader)):
-            raise ManifestInvalid("the card's YAML block uses aliases (*name): write the values out")
-        metadata = yaml.safe_load(block)
+        _check_events(block)
+        metadata = yaml.load(block, Loader=_LOADER)  # noqa: S506 - a safe loader, in C where there is one
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         if isinstance(error, ManifestInvalid):
             raise

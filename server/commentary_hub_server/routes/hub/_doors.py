@@ -40,9 +40,13 @@ class Refused(Exception):
 
 def refusal(error: Refused | CommentaryHubError) -> JSONResponse:
     """The reply for a refusal or for one of our errors."""
+    cut_off = isinstance(error, DigestMismatch)
     if isinstance(error, CommentaryHubError):
         error = Refused(_status(error), error.message, error.facts.get("code"))
-    headers = {"X-Error-Message": error.message.encode("ascii", "replace").decode().replace("\n", " ")[:500]}
+    plain_text = "".join(one if one.isascii() and one.isprintable() else "?" for one in error.message)
+    headers = {"X-Error-Message": plain_text[:500]}
+    if error.status == 413 or cut_off:
+        headers["Connection"] = "close"  # the rest of the body is not even read
     if error.code:
         headers["X-Error-Code"] = error.code
     return JSONResponse({"error": error.message, **error.body}, error.status, headers | error.headers)

@@ -1,0 +1,237 @@
+"""What a stranger may send to the hub, and what must not follow from it."""
+
+import contextlib
+import hashlib
+import http.client
+import json
+import os
+import resource
+import threading
+import time
+from urllib.parse import quote
+
+import httpx2
+import pytest
+
+from commentary_hub_server.rules.repositories import Change, check_path
+from tests.server.hub.running import running
+
+SECRET_FILE = "root:"
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("hub")
+    with running(folder) as one:
+        one.folder, one.ada = folder, one.token("ada")
+        one.repo = one.world.repositories.create("dataset", "ada", "set", private=False)
+        changes = [Change("a.txt", data=b"hello"), Change("f/page.html", data=b"<script>alert(1)</script>")]
+        changes += [Change("big.txt", data=b"0123456789" * 20_000), Change("x.svg", data=b"<svg onload='alert(1)'/>")]
+        one.world.history.commit(one.repo, "main", changes, title="t", author="ada")
+        yield one
+
+
+def raw(hub, method, path, body=None, headers=None):
+    """A request whose path goes out exactly as it is written: no client tidies it up."""
+    connection = http.client.HTTPConnection(hub.url.removeprefix("http://"), timeout=60)
+    try:
+        connection.putrequest(method, path, skip_accept_encoding=True)
+        for name, value in {"Authorization": f"Bearer {hub.ada}", **(headers or {})}.items():
+            connection.putheader(name, value)
+        if body is not None:
+            connection.putheader("Content-Length", str(len(body)))
+        connection.endheaders(body)
+        reply = connection.getresponse()
+        return reply.status, dict(reply.getheaders()), reply.read()
+    finally:
+        connection.close()
+
+
+TRAVERSALS = [
+    "../../../../etc/passwd", "..%2f..%2f..%2f..%2fetc%2fpasswd", "%2e%2e/%2e%2e/%2e%2e/etc/passwd",
+    "%252e%252e%252f%252e%252e%252fetc/passwd", "..%5c..%5cetc%5cpasswd", "..\\..\\etc\\passwd",
+    "....//....//etc/passwd",
+    "%c0%ae%c0%ae/%c0%ae%c0%ae/etc/passwd", "..%00/..%00/etc/passwd", "/etc/passwd", "%2fetc%2fpasswd",
+    "file:///etc/passwd", "a.txt/../../../secret", "..;/..;/secret", "%uff0e%uff0e/secret", "\u2025/secret",
+    "../hub.sqlite3", "..%2fhub.sqlite3", "%2e%2e%2fsecret", "objects/../secret",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("path", TRAVERSALS)
+def test_no_spelling_leaves_the_repository(hub, path):
+    path = quote(path, safe="/%;:.\\")
+    key = (hub.folder / "secret").read_text().encode()
+    for address in (
+        f"/datasets/ada/set/resolve/main/{path}", f"/datasets/ada/set/resolve/{path}/a.txt",
+        f"/api/datasets/ada/set/tree/main/{path}", f"/api/datasets/ada/set/tree/{path}",
+        f"/api/datasets/ada/set/revision/{path}", f"/datasets/ada/{path}/resolve/main/a.txt",
+        f"/static/{path}", f"/lfs/{path}", f"/v1/xorb-bytes/{path}", f"/datasets/ada/set/blob/main/{path}",
+    ):  # fmt: skip
+        status, _, body = raw(hub, "GET", address)
+        assert status in {400, 401, 403, 404, 307}, (address, status)
+        assert SECRET_FILE.encode() not in body
+        assert b"SQLite format" not in body
+        assert key not in body
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["../x", "/x", "a/../x", "a\\b", "./x",
+      "a/./b", ".git/config", "A/.GiT/x", "a\0b", "C:/x", "a//b", "x.", " x", "x ",
+     "e\u0301", "a\u2028b" * 400, "con\x7f", "a\ue000b", "a*", "a?b", "a|b", "<a>", "", "\n", "a/", "..", "~/x/../y"],
+)  # fmt: skip
+def test_such_names_are_never_committed(hub, path):
+    with pytest.raises(ValueError, match="cannot be a path"):
+        check_path(path)
+    line = {"key": "file", "value": {"path": path, "content": "eA==", "encoding": "base64"}}
+    body = json.dumps({"key": "header", "value": {"summary": "x"}}) + "\n" + json.dumps(line)
+    status, _, reply = raw(hub, "POST", "/api/datasets/ada/set/commit/main", body.encode())
+    assert status == 400, reply
+
+
+def test_what_a_stranger_uploaded_is_never_run(hub):
+    for path in ("f/page.html", "x.svg", "a.txt"):
+        status, headers, _ = raw(hub, "GET", f"/datasets/ada/set/resolve/main/{path}")
+        headers = {name.lower(): value for name, value in headers.items()}
+        assert status == 200
+        assert headers["x-content-type-options"] == "nosniff"
+        assert headers["content-security-policy"] == "default-src 'none'; sandbox"
+        assert headers["content-disposition"].startswith("attachment")
+        assert headers["content-type"] == "application/octet-stream"
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["bytes=" + ",".join(f"{n}-{n}" for n in range(5000)), "bytes=0-" + ",0-" * 5000, "bytes=-" + "9" * 5000,
+     "bytes=" + "0" * 7000 + "-1", "bytes=--1", "bytes=a-b",
+      "bytes=5-1", "bytes=\xb2-\xb3", "lines=0-1", "bytes=0-0,-1"],
+)  # fmt: skip
+def test_ranges_cost_no_more_than_the_file(hub, value):
+    began = time.perf_counter()
+    status, _, body = raw(hub, "GET", "/datasets/ada/set/resolve/main/big.txt", headers={"Range": value})
+    assert status in {200, 206, 400, 416, 431}
+    assert len(body) <= 200_000 + 1000
+    assert time.perf_counter() - began < 5
+
+
+def test_no_limit_is_unbounded(hub):
+    huge = 10**9
+    for path in ("/api/datasets", "/api/datasets/ada/set/tree/main", "/api/datasets/ada/set/commits/main"):
+        status, _, body = raw(hub, "GET", f"{path}?limit={huge}")
+        assert status == 200
+        assert len(json.loads(body)) <= 1000
+        assert raw(hub, "GET", f"{path}?limit=-1")[0] in {200, 400}
+        assert raw(hub, "GET", f"{path}?limit=abc")[0] == 400
+    assert raw(hub, "GET", "/api/datasets/ada/set/commits/main?p=999999999")[0] == 400
+    assert raw(hub, "GET", "/api/datasets?cursor=" + "A" * 3000)[0] == 400
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    paths = "&".join("paths=a.txt" for _ in range(30_000)).encode()
+    assert raw(hub, "POST", "/api/datasets/ada/set/paths-info/main", paths, form)[0] == 400
+
+
+def test_a_batch_of_enormous_objects_is_refused_before_anything_is_made(hub):
+    objects = [{"oid": f"{n:064x}", "size": 1 << 40} for n in range(1000)]
+    body = json.dumps({"operation": "upload", "transfers": ["multipart"], "objects": objects}).encode()
+    headers = {"Content-Type": "application/json"}
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert raw(hub, "POST", "/datasets/ada/set.git/info/lfs/objects/batch", body, headers)[0] == 413
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000
+    for bad in (
+        [1],
+        [{"oid": "x", "size": 1}],
+        [{"oid": "a" * 64, "size": -1}],
+        [{"oid": "a" * 64, "size": True}],
+        "x",
+    ):
+        body = json.dumps({"operation": "upload", "objects": bad}).encode()
+        status, _, reply = raw(hub, "POST", "/datasets/ada/set.git/info/lfs/objects/batch", body, headers)
+        assert status == 413 or json.loads(reply)["objects"][0]["error"]["code"] == 422
+
+
+def test_bombs_in_yaml_and_json_are_refused_at_once(hub):
+    layers = ["a0: &a0 [x]"] + [f"a{n}: &a{n} [{','.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12)]
+    card = "---\n" + "\n".join(layers) + "\n---\n"
+    deep = "---\na: " + "[" * 20_000 + "]" * 20_000 + "\n---\n"
+    headers = {"Content-Type": "application/json"}
+    for text in (card, deep):
+        began = time.perf_counter()
+        body = json.dumps({"content": text, "repoType": "dataset"}).encode()
+        status, _, reply = raw(hub, "POST", "/api/validate-yaml", body, headers)
+        assert status == 400, reply[:200]
+        # committed all the same, such a card has no metadata, and nothing else breaks
+        line = {"key": "file", "value": {"path": "README.md", "content": text, "encoding": "utf-8"}}
+        body = json.dumps({"key": "header", "value": {"summary": "x"}}) + "\n" + json.dumps(line)
+        assert raw(hub, "POST", "/api/datasets/ada/set/commit/main", body.encode())[0] == 200
+        assert json.loads(raw(hub, "GET", "/api/datasets/ada/set")[2])["cardData"] == {}
+        assert time.perf_counter() - began < 10
+    for body in (b"[" * 100_000, b'{"key":' * 50_000, b"\xff\xfe", b'{"key":"file","value":3}',
+                 b'{"key":"file","value":{}}',
+                 b'{"key":"lfsFile","value":{"path":"x","oid":"../../x"}}', b'{"key":"evil","value":{"path":"x"}}',
+                 b'{"key":"file","value":{"path":"x","content":"!!!"}}'):  # fmt: skip
+        assert raw(hub, "POST", "/api/datasets/ada/set/commit/main", body)[0] == 400, body[:40]
+
+
+def test_an_upload_longer_than_announced_is_cut_off(hub):
+    number, oid, later = hub.repo.id, "b" * 64, int(time.time()) + 60
+    link = f"/lfs/put/{hub.world.signer.sign('lfs-put', number, oid, 1000, later)}"
+    sent = 0
+
+    def endless():
+        nonlocal sent
+        while sent < 1 << 30:
+            sent += 1 << 16
+            yield bytes(1 << 16)
+
+    with contextlib.suppress(httpx2.TransportError):  # cut off while it was still sending
+        assert httpx2.put(f"{hub.url}{link}", content=endless(), timeout=30).status_code == 400
+    assert sent < 1 << 27
+    assert list((hub.folder / "objects").glob(".writing-*")) == []
+
+
+def test_nobody_completes_an_upload_of_what_another_sent(hub):
+    """A completion proves the bytes by the parts, even where the hub has the object already."""
+    data = os.urandom(300_000)
+    sha256 = hashlib.sha256(data).hexdigest()
+    hub.world.objects.put(f"objects/{sha256[:2]}/{sha256[2:4]}/{sha256}", [data])
+    hub.world.history.note_upload(hub.repo, sha256, len(data))
+    mine = hub.world.repositories.create("dataset", "ada", "mine", private=False)
+    link = hub.world.signer.sign("lfs-done", mine.id, sha256, len(data), 1, int(time.time()) + 60)
+    assert raw(hub, "POST", f"/lfs/complete/{link}", b"{}")[0] == 400
+    assert hub.world.history.holds(mine, sha256) is None
+    link = hub.world.signer.sign("lfs-verify", mine.id, sha256, len(data), int(time.time()) + 60)
+    assert raw(hub, "POST", f"/lfs/verify/{link}", b"{}")[0] == 404
+
+
+def test_of_two_uploads_at_once_the_broken_one_harms_nothing(hub):
+    data = os.urandom(3_000_000)
+    sha256 = hashlib.sha256(data).hexdigest()
+    link = f"/lfs/put/{hub.world.signer.sign('lfs-put', hub.repo.id, sha256, len(data), int(time.time()) + 60)}"
+    halfway, go = threading.Event(), threading.Event()
+    broken = []
+
+    def slow():
+        yield data[:1_000_000]
+        halfway.set()
+        go.wait(30)
+        yield bytes(2_000_000)
+
+    def lose():
+        broken.append(httpx2.put(f"{hub.url}{link}", content=slow(), timeout=60).status_code)
+
+    loser = threading.Thread(target=lose)
+    loser.start()
+    halfway.wait(30)
+    assert httpx2.put(f"{hub.url}{link}", content=data, timeout=60).status_code == 200
+    go.set()
+    loser.join()
+    assert broken == [400]
+    assert b"".join(hub.world.objects.stream(f"objects/{sha256[:2]}/{sha256[2:4]}/{sha256}", 0, len(data))) == data
+
+
+def test_host_and_forwarding_headers_are_believed_from_front_servers_only(tmp_path):
+    with running(tmp_path, public_url="https://hub.example") as hub:
+        hub.ada = hub.token("ada")
+        body = json.dumps({"name": "set", "type": "dataset"}).encode()
+        headers = {"Content-Type": "application/json", "X-Forwarded-Host": "evil.example"}
+        _, _, reply = raw(hub, "POST", "/api/repos/create", body, headers)
+        assert json.loads(reply)["url"] == "https://hub.example/datasets/ada/set"
