@@ -1,14 +1,18 @@
 """What the pages show, without a browser: every page, its charts, its snippets, and what is kept but not listed."""
 
+import ast
+import dataclasses
 import html
 import random
 import re
 import struct
+from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
 
 from commentary_hub_server.routes.pages import _charts as charts
+from commentary_hub_server.routes.pages._snippets import snippets
 from commentary_hub_server.rules.catalogue import (
     blend_ratios,
     mixture_shares,
@@ -210,7 +214,26 @@ def test_each_kind_is_offered_the_ways_of_training_that_it_serves(client, kather
     inside = katherine.get("/datasets/katherine/letters/commentaries/example-weights").text
     assert "--commentary example-weights" in inside
     mixture = katherine.get("/datasets/katherine/letters/commentaries/mixture-weights").text
-    assert "interleave_datasets" in mixture
+    assert "mixed = interleave(load(" in mixture
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["example_weights", "weight_network", "label_blend", "attention_mask", "mixture_weights", "support_weights", "new"],
+)
+def test_snippets_are_python_and_name_what_the_library_has(made, kind):
+    entry = dataclasses.replace(made[1].one("ada/digits-example-weights-0"), kind=kind, folder="commentaries/x")
+    found = snippets(entry)
+    assert found[-1].code.startswith("commentary-hub pull ada/digits-example-weights-0@")
+    for snippet in found[:-1]:
+        tree = ast.parse(snippet.code)
+        assert f'load("{entry.repo_id}@{entry.revision}", commentary="x")' in snippet.code
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and node.module.startswith("commentary_hub"):
+                room = Path(__file__).parents[3].joinpath(*node.module.split("."))
+                source = next(path for path in (room / "__init__.py", room.with_suffix(".py")) if path.exists())
+                for alias in node.names:
+                    assert f'"{alias.name}"' in source.read_text(), (snippet.title, alias.name)
 
 
 def test_axes_hold_zero_on_round_ticks():

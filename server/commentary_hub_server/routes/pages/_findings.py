@@ -25,7 +25,7 @@ from commentary_hub_server.rules.catalogue import (
 NEIGHBOURS = 6
 _LABELS = 12
 _PAIRS = 8
-_KEPT_TABLES = 32
+_KEPT_TABLES = 16
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 
 from commentary_hub_server.rules.catalogue import Entry
 
-_LOSS_KINDS = frozenset({"example_weights", "weight_network", "label_blend", "attention_mask"})
-
 
 @dataclass(frozen=True, slots=True)
 class Snippet:
@@ -33,15 +31,25 @@ def snippets(entry: Entry) -> list[Snippet]:
     if entry.folder:
         pull += f" --commentary {entry.folder.rpartition('/')[2]}"
     command = Snippet("cli", "Command line", pull)
-    if entry.kind == "mixture_weights":
-        return [Snippet("datasets", "Datasets", _MIXTURE.format(load=load), "sources: your datasets by name"), command]
-    if entry.kind not in _LOSS_KINDS:
-        return [Snippet("python", "Python", _LOAD.format(load=load)), command]
+    match entry.kind:
+        case "example_weights" | "weight_network" | "label_blend":
+            return [*_training(load, _PYTORCH), command]
+        case "attention_mask":
+            return [*_training(load, _PYTORCH_MASK), command]
+        case "mixture_weights":
+            return [Snippet("datasets", "Datasets", _MIXTURE.format(load=load), "sources are your datasets"), command]
+        case "support_weights":
+            yours = "learner, support_inputs and support_targets are yours"
+            return [Snippet("pytorch", "PyTorch", _SUPPORT.format(load=load), yours), command]
+        case _:
+            return [Snippet("python", "Python", _LOAD.format(load=load)), command]
+
+
+def _training(load: str, pytorch: str) -> list[Snippet]:
     return [
-        Snippet("pytorch", "PyTorch", _PYTORCH.format(load=load), "dataset, student and optimizer are yours"),
+        Snippet("pytorch", "PyTorch", pytorch.format(load=load), "dataset, student and optimizer are yours"),
         Snippet("trainer", "Trainer", _TRAINER.format(load=load), "model, arguments and dataset are yours"),
         Snippet("lightning", "Lightning", _LIGHTNING.format(load=load), "trainer, module and loader are yours"),
-        command,
     ]
 
 
@@ -56,6 +64,17 @@ for inputs, targets, rows in DataLoader(binding, batch_size=64, shuffle=True):
     optimizer.zero_grad()
     binding.loss(student, inputs, targets, rows).backward()
     optimizer.step()"""
+_PYTORCH_MASK = """from commentary_hub import bind, load
+from commentary_hub.reuse import at_inference
+from torch.utils.data import DataLoader
+
+mask = {load}
+binding = bind(mask, dataset)
+for inputs, targets, rows in DataLoader(binding, batch_size=64, shuffle=True):
+    optimizer.zero_grad()
+    binding.loss(student, inputs, targets, rows).backward()
+    optimizer.step()
+student = at_inference(mask, student)  # it has learned to see masked pictures"""
 _TRAINER = """from commentary_hub import load
 from commentary_hub.reuse.integrations.transformers import commented
 from transformers import Trainer
@@ -67,7 +86,13 @@ from commentary_hub.reuse.integrations.lightning import commented
 
 trainer.fit(*commented(module, loader, {load}))"""
 _MIXTURE = """from commentary_hub import load
-from datasets import interleave_datasets
+from commentary_hub.reuse import interleave
 
-shares = {load}.commentary.probabilities(list(sources))
-mixed = interleave_datasets(list(sources.values()), probabilities=list(shares.values()))"""
+sources = {{"news": news, "plays": plays}}
+mixed = interleave({load}, sources)"""
+_SUPPORT = """from commentary_hub import load
+from commentary_hub.commentaries import Batch, commented_loss
+
+weights = {load}.commentary
+support = weights(Batch(support_inputs, support_targets), progress=0.0)
+loss = commented_loss(learner(support.inputs), support, reduction="mean")"""
