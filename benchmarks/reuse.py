@@ -1,0 +1,360 @@
+"""What reuse costs: keys, binding, look-ups, and a training step under each kind of commentary.
+
+- ``steps``: a training step of a ResNet-18 on random pictures [3, 32, 32] under each kind, against the same loop
+  without it, with 0, 2 and 4 workers. All contenders take one step in every round, in turning order; reported is the
+  median over rounds of the ratio to the plain step of the same round, on the process's own CPU clock (one thread) and
+  on the wall clock. As a step varies by more than a look-up costs, the cost is also measured alone: the same loop with
+  a student that does nothing, hundreds of steps, its excess over the plain loop as a share of the ResNet-18's step.
+- ``keys``: a million decoded pictures [32, 32, 3] keyed by two processes; decoding of PNG measured apart.
+- ``rows``: tables of 10⁶, 10⁷ (and with ``--full`` 10⁸) rows: opened by memory map, bound to 50,000 examples, looked
+  up in batches of 128, and matched with all their own keys; each size in a process of its own, with its memory.
+
+Run: ``python benchmarks/reuse.py [--only PART …] [--quick | --full] [--json FILE]``
+"""
+
+import argparse
+import gc
+import itertools
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import torch
+from datasets import Dataset, Features, Value
+from datasets import Image as ImageFeature
+from PIL import Image
+from safetensors.torch import save_file
+from torch.utils.data import DataLoader, TensorDataset
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from commentary_hub.artefact import Rows, load, save
+from commentary_hub.commentaries import (
+    AttentionMask,
+    Batch,
+    ExampleWeights,
+    LabelBlend,
+    MixtureWeights,
+    WeightNetwork,
+    cross_entropy,
+)
+from commentary_hub.data import content_keys, dataset_keys, raw_examples, target_digests
+from commentary_hub.manifest import DatasetBinding, KeyScheme, Manifest
+from commentary_hub.networks import network
+from commentary_hub.reuse import bind
+from commentary_hub.reuse._match import KeyIndex
+
+CLASSES, BATCH, EXAMPLES = 10, 16, 2_048
+BOUND = 50_000
+CHARGED = {"table": 0.02, "mixture": 0.02, "blend": 0.05}
+"""The most that a kind may add to the ResNet-18's step."""
+
+
+class Nothing(torch.nn.Module):
+    """A student that costs nothing: what is left is the loop."""
+
+    def __init__(self):
+        super().__init__()
+        self.logits = torch.nn.Parameter(torch.zeros(CLASSES))
+
+    def forward(self, inputs):
+        return self.logits.expand(len(inputs), CLASSES)
+
+
+def kinds():
+    torch.manual_seed(0)
+    return {
+        "table": ExampleWeights(rows=EXAMPLES, stages=4),
+        "mixture": MixtureWeights(["one", "two"]),
+        "blend": LabelBlend(CLASSES),
+        "mask": AttentionMask(channels=3, sigma=6.0),
+        "network": WeightNetwork("cbr", settings={"channels": 3}, labels="none"),
+    }
+
+
+def stored(folder, commentary, dataset):
+    form, rows = "none", None
+    if commentary.row_tensors:
+        raw = raw_examples(dataset)
+        form, rows = "numeric", Rows(*dataset_keys(raw, workers=0))
+    binding = DatasetBinding(identity={"id": "random/pictures"}, rows=len(dataset), key=KeyScheme(form=form))
+    save(folder, commentary, name="one", dataset=binding, loss_reduction="mean", rows=rows)
+    return load(folder)
+
+
+def contenders(folder, dataset):
+    """Name → a binding of the dataset, ``None`` for the plain loop."""
+    sources = ["one", "two"] * (len(dataset) // 2)
+    saved = {name: stored(folder / name, kind, dataset) for name, kind in kinds().items()}
+    found = {name: bind(one, dataset, sources=sources) for name, one in saved.items()}
+    found["table, mask and blend"] = bind([saved["table"], saved["mask"], saved["blend"]], dataset)
+    return {"plain": None} | found
+
+
+class Loop:
+    """One contender's endless training loop; every call is one step."""
+
+    def __init__(self, binding, dataset, student, workers):
+        torch.manual_seed(0)
+        self.binding, self.student = binding, student
+        self.optimiser = torch.optim.SGD(student.parameters(), lr=0.01)
+        self.loader = DataLoader(
+            dataset if binding is None else binding,
+            batch_size=BATCH, shuffle=True, num_workers=workers, persistent_workers=workers > 0, drop_last=True,
+        )  # fmt: skip
+        self.batches = itertools.chain.from_iterable(iter(self.loader) for _ in itertools.count())
+
+    def __call__(self):
+        wall, own = time.perf_counter(), time.process_time()
+        batch = next(self.batches)
+        self.optimiser.zero_grad()
+        if self.binding is None:
+            inputs, targets = batch
+            loss = cross_entropy(self.student(inputs), targets).mean()
+        else:
+            loss = self.binding.loss(self.student, *batch)
+        loss.backward()
+        self.optimiser.step()
+        return time.process_time() - own, time.perf_counter() - wall
+
+
+def rounds(loops, count):
+    """Seconds of every contender's step in every round: own clock and wall clock."""
+    spent = {name: ([], []) for name in loops}
+    names = list(loops)
+    for loop in loops.values():
+        loop()
+        loop()
+    for turn in range(count):
+        for name in names[turn % len(names) :] + names[: turn % len(names)]:
+            own, wall = loops[name]()
+            spent[name][0].append(own)
+            spent[name][1].append(wall)
+    return spent
+
+
+def steps_part(options):
+    torch.manual_seed(0)
+    dataset = TensorDataset(torch.rand(EXAMPLES, 3, 32, 32), torch.randint(0, CLASSES, (EXAMPLES,)))
+    found = []
+    with tempfile.TemporaryDirectory() as folder:
+        bound = contenders(Path(folder), dataset)
+        for workers in (0, 2, 4):
+            big = {
+                n: Loop(b, dataset, network("resnet18", channels=3, classes=CLASSES), workers) for n, b in bound.items()
+            }
+            spent = rounds(big, 2 if options.quick else options.rounds)
+            step_s = statistics.median(spent["plain"][0])
+            empty = {name: Loop(binding, dataset, Nothing(), workers) for name, binding in bound.items()}
+            alone = rounds(empty, 20 if options.quick else 200)
+            print(f"\nA step of {BATCH} with {workers} workers: ResNet-18 alone {step_s * 1000:.0f} ms of CPU time")
+            print(f"  {'':24}{'own clock':>10}{'wall clock':>12}{'added':>10}{'of a step':>11}{'limit':>8}")
+            for name in bound:
+                ratios = [
+                    statistics.median(x / y for x, y in zip(spent[name][clock], spent["plain"][clock], strict=True))
+                    for clock in (0, 1)
+                ]
+                added_s = statistics.median(x - y for x, y in zip(alone[name][0], alone["plain"][0], strict=True))
+                limit = CHARGED.get(name)
+                print(
+                    f"  {name:24}{ratios[0]:10.3f}{ratios[1]:12.3f}{added_s * 1000:7.2f} ms{added_s / step_s:11.2%}"
+                    + ("" if limit is None else f"{limit:8.0%}")
+                )
+                found.append(
+                    {
+                        "workers": workers,
+                        "kind": name,
+                        "cpu_ratio": ratios[0],
+                        "wall_ratio": ratios[1],
+                        "added_ms": added_s * 1000,
+                        "added_share": added_s / step_s,
+                        "limit": limit,
+                        "step_ms": step_s * 1000,
+                    }
+                )
+            if workers == 0:
+                found += forwards(bound, alone, dataset)
+            del big, empty
+            gc.collect()
+    return found
+
+
+@torch.no_grad()
+def forwards(bound, alone, dataset):
+    """A mask costs its own forward: the excess of its loop over a forward of the mask's network by itself."""
+    commentary = bound["mask"].commentaries[0]
+    inputs = dataset.tensors[0][:BATCH]
+    seconds = []
+    for _ in range(50):
+        start = time.process_time()
+        commentary(Batch(inputs, dataset.tensors[1][:BATCH]), 0.0)
+        seconds.append(time.process_time() - start)
+    own = statistics.median(seconds)
+    added = statistics.median(x - y for x, y in zip(alone["mask"][0], alone["plain"][0], strict=True))
+    print(f"  a mask's own forward takes {own * 1000:.2f} ms: it adds {added / own:.2f} forwards")
+    return [{"kind": "mask", "own_forward_ms": own * 1000, "added_forwards": added / own}]
+
+
+class Pictures:
+    """As many decoded pictures as asked for, of a hundred thousand different ones."""
+
+    def __init__(self, size):
+        self.size = size
+        self.held = np.random.default_rng(0).integers(0, 256, (min(size, 100_000), 32, 32, 3), dtype=np.uint8)
+
+    def __len__(self):
+        return self.size
+
+    def __getitem__(self, index):
+        return self.held[index % len(self.held)], index % 10
+
+
+def keys_part(options):
+    size = 20_000 if options.quick else 1_000_000
+    found = {"pictures": size}
+    pictures = Pictures(size)
+    for workers in (0, 2):
+        start = time.perf_counter()
+        dataset_keys(raw_examples(pictures), workers=workers, cache=False)
+        found[f"keyed_s_{workers or 1}_processes"] = time.perf_counter() - start
+    start = time.perf_counter()
+    content_keys(pictures.held)
+    found["one_array_s"] = (time.perf_counter() - start) * size / len(pictures.held)
+    some = 1_000 if options.quick else 10_000
+    features = Features({"image": ImageFeature(), "label": Value("int64")})
+    cells = []
+    for picture in pictures.held[:some]:
+        buffer = BytesIO()
+        Image.fromarray(picture).save(buffer, "PNG")
+        cells.append({"bytes": buffer.getvalue(), "path": None})
+    raw = raw_examples(Dataset.from_dict({"image": cells, "label": [0] * some}, features=features))
+    start = time.perf_counter()
+    for _ in raw.chunks():
+        pass
+    found["decoding_s"] = (time.perf_counter() - start) * size / some
+    print(f"\n{size:,} decoded pictures [32, 32, 3]")
+    for name, value in found.items():
+        if name.endswith(("_s", "processes")):
+            print(f"  {name.replace('_', ' '):24}{value:8.1f} s")
+    return found
+
+
+def rows_part(options):
+    sizes = [100_000] if options.quick else [10**6, 10**7] + ([10**8] if options.full else [])
+    found = []
+    print(f"\nTables of weights; {BOUND:,} examples bound, look-ups in batches of 128")
+    print(
+        f"  {'rows':>12}{'open':>10}{'bind':>10}{'look-up':>11}{'all keys':>10}"
+        f"{'after open':>13}{'after bind':>12}{'peak, own':>11}"
+    )
+    for size in sizes:
+        with tempfile.TemporaryDirectory() as folder:
+            write_table(Path(folder), size)
+            command = [sys.executable, __file__, "--measure", folder]
+            line = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+        found.append({"rows": size} | line)
+        print(
+            f"  {size:12,}{line['open_s']:8.2f} s{line['bind_s']:8.2f} s{line['lookup_us']:8.0f} µs"
+            f"{line['match_s']:8.1f} s{line['open_mb']:10.0f} MB{line['bind_mb']:9.0f} MB{line['peak_mb']:8.0f} MB"
+        )
+    return found
+
+
+def bound_examples():
+    return TensorDataset(
+        torch.randn(BOUND, 4, generator=torch.Generator().manual_seed(0)), torch.arange(BOUND) % CLASSES
+    )
+
+
+def write_table(folder, size):
+    """An artefact of ``size`` rows that holds the examples to be bound among random others; digests left out."""
+    examples = bound_examples()
+    own = content_keys(examples.tensors[0]).view(">u8").astype(np.uint64)
+    own = own[np.argsort(own[:, 0])]
+    rng = np.random.default_rng(0)
+    high = np.sort(rng.integers(0, 2**64, size - BOUND, dtype=np.uint64))
+    places = np.searchsorted(high, own[:, 0])
+    keys = np.empty((size, 2), ">u8")
+    keys[:, 0] = np.insert(high, places, own[:, 0])
+    keys[:, 1] = np.insert(rng.integers(0, 2**64, size - BOUND, dtype=np.uint64), places, own[:, 1])
+    digests = target_digests(examples.tensors[1])[np.argsort(content_keys(examples.tensors[0]).view(">u8")[:, 0])]
+    targets = np.zeros((size, 8), np.uint8)
+    targets[places + np.arange(BOUND)] = digests
+    binding = DatasetBinding(identity={"id": "random/rows"}, rows=size, key=KeyScheme(form="numeric"))
+    rows = Rows(keys[:4].view(np.uint8).copy(), targets[:4])
+    small = save(folder, ExampleWeights(rows=4), name="large", dataset=binding, loss_reduction="mean", rows=rows)
+    tensors = {
+        "rows.keys": torch.from_numpy(keys.view(np.uint8).reshape(size, 16)),
+        "rows.targets": torch.from_numpy(targets),
+        "commentary.logits": torch.randn(size, 1),
+    }
+    save_file(tensors, folder / "commentary.safetensors")
+    said = json.loads(small.to_json())
+    for name, tensor in tensors.items():
+        said["tensors"][name]["shape"] = list(tensor.shape)
+    said["parameters"]["rows"] = size
+    (folder / "commentary.json").write_text(Manifest.model_validate(said).to_json())
+
+
+def memory_mb(kind):
+    """Resident memory of this process: ``VmRSS`` with mapped pages of files, ``RssAnon`` without."""
+    lines = dict(line.split(":") for line in Path("/proc/self/status").read_text().splitlines())
+    return int(lines[kind].split()[0]) / 1024
+
+
+def measure(folder):
+    """Open, bind and look up one table; its own process."""
+    torch.set_num_threads(1)
+    examples = bound_examples()
+    before, before_own = memory_mb("VmRSS"), memory_mb("RssAnon")
+    found, start = {}, time.perf_counter()
+    one = load(folder, verify=False)
+    found["open_s"], found["open_mb"] = time.perf_counter() - start, memory_mb("VmRSS") - before
+    start = time.perf_counter()
+    binding = bind(one, examples, workers=0)
+    found["bind_s"], found["bind_mb"] = time.perf_counter() - start, memory_mb("VmRSS") - before
+    assert binding.counts.found == BOUND
+    positions = torch.randint(0, BOUND, (2_000, 128))
+    batch = torch.empty(128, 0), torch.zeros(128, dtype=torch.int64)
+    start = time.perf_counter()
+    for rows in positions:
+        binding.step(*batch, rows, 0.0)
+    found["lookup_us"] = (time.perf_counter() - start) / len(positions) * 1e6
+    found["peak_mb"] = memory_mb("RssAnon") - before_own
+    start = time.perf_counter()
+    match = KeyIndex(one.rows.keys, one.rows.targets).match(one.rows.keys, one.rows.targets)
+    found["match_s"] = time.perf_counter() - start
+    assert match.found == len(one.rows.keys)
+    print(json.dumps(found))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", nargs="+", choices=["steps", "keys", "rows"], default=["steps", "keys", "rows"])
+    parser.add_argument("--quick", action="store_true", help="small sizes: whether it runs, not what it costs")
+    parser.add_argument("--full", action="store_true", help="also 10⁸ rows (6 GB of memory to write, 3 GB of disk)")
+    parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--json", type=Path, default=Path("reuse.json"))
+    parser.add_argument("--measure", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.measure:
+        measure(options.measure)
+        return
+    torch.set_num_threads(1)
+    parts = {"steps": steps_part, "keys": keys_part, "rows": rows_part}
+    found = {name: part(options) for name, part in parts.items() if name in options.only}
+    found["machine"] = {"cores": os.cpu_count(), "torch": torch.__version__, "python": platform.python_version()}
+    options.json.write_text(json.dumps(found, indent=2) + "\n")
+    print(f"\nwrote {options.json}")
+
+
+if __name__ == "__main__":
+    main()
