@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
+import textwrap
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from commentary_hub import hub
 from commentary_hub.errors import EvidenceError, UsageError
 from commentary_hub.manifest import EVIDENCE_NAME, Evidence, Manifest, tensor_digest, verify_folder
+
+if TYPE_CHECKING:
+    from commentary_hub.data import Examples, RawExamples
 
 
 def register(app: typer.Typer) -> None:
@@ -24,30 +30,41 @@ def show(
     reference: Annotated[
         str, typer.Argument(help="A folder, or owner/name[@revision] on the hub.", show_default=False)
     ],
+    *,
+    dataset: Annotated[
+        str | None, typer.Option(help="Open this dataset too, and show the examples of highest and lowest weight.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="The dataset's split.")] = "train",
+    config: Annotated[str | None, typer.Option(help="The dataset's configuration.")] = None,
+    examples: Annotated[bool, typer.Option("--examples", help="As --dataset, with the dataset of its recipe.")] = False,
+    top: Annotated[int, typer.Option(min=1, help="How many examples of each end to list.")] = 5,
     pictures: Annotated[
         Path | None, typer.Option(help="Also draw its pictures (PNG) into this folder; needs the learn and demo parts.")
     ] = None,
-    examples: Annotated[
-        bool,
-        typer.Option(
-            "--examples", help="Open the dataset of its recipe too: masks, and examples of highest and lowest weight."
-        ),
-    ] = False,
+    attach: Annotated[bool, typer.Option("--attach", help="Also draw its pictures into the folder's card.")] = False,
     commentary: Annotated[str | None, typer.Option(help="Which one, inside a dataset's own repository.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
 ) -> None:
-    """Show what a commentary says: kind, dataset, cost, evidence."""
-    if examples and pictures is None:
-        raise UsageError("--examples adds to the pictures: name a folder for them with --pictures")
-    folder = Path(reference) if Path(reference).is_dir() else hub.pull(reference, commentary=commentary)
+    """Show what a commentary says: kind, dataset, cost, evidence; with its dataset also about which examples."""
+    if examples and dataset is not None:
+        raise UsageError("--examples opens the dataset of the recipe: leave it out, or leave --dataset out")
+    local = Path(reference).is_dir()
+    if attach and not local:
+        raise UsageError(
+            f"--attach changes a folder, {reference} is on the hub: pull it into a folder with --out first"
+        )
+    folder = Path(reference) if local else hub.pull(reference, commentary=commentary)
     manifest = verify_folder(folder)
     evidence = _evidence(folder, manifest)
-    drawn = [] if pictures is None else _draw(folder, pictures, examples=examples)
+    opened = _opened(folder, dataset, split=split, config=config, recipe=examples)
+    ends = {} if opened is None else _ends(folder, opened, top)
+    drawn = _draw(folder, opened, pictures, attach=attach) if pictures is not None or attach else []
     if as_json:
         answer = {
             "manifest": manifest.model_dump(mode="json", exclude_none=True),
             "evidence": None if evidence is None else evidence.model_dump(mode="json", exclude_none=True),
             "pictures": [str(path) for path in drawn],
+            "examples": ends,
         }
         typer.echo(json.dumps(answer))
         return
@@ -55,6 +72,9 @@ def show(
     console.print(_facts(manifest, evidence))
     if evidence is not None:
         console.print(measurements_table(evidence))
+    for end, found in ends.items():
+        if found:
+            console.print(_examples_table(end, found))
     for path in drawn:
         console.print(f"drew {path}")
 
@@ -103,19 +123,69 @@ def measurements_table(evidence: Evidence) -> Table:
     return table
 
 
-def _draw(folder: Path, pictures: Path, *, examples: bool) -> list[Path]:
-    from commentary_hub import artefact, insight, recipes  # heavy, and only for this option
+def _examples_table(end: str, found: list[dict[str, Any]]) -> Table:
+    table = Table("example", "label", "weight", "what it is", title=f"The {len(found)} examples of {end} weight")
+    for one in found:
+        table.add_row(f"{one['position']:,}", escape(one["label"]), f"{one['weight']:.3f}", escape(one["summary"]))
+    return table
 
-    if pictures.exists() and not pictures.is_dir():
-        raise UsageError(f"{pictures} is a file: name a folder for the pictures")
-    pictures.mkdir(parents=True, exist_ok=True)
+
+def _opened(
+    folder: Path, dataset: str | None, *, split: str, config: str | None, recipe: bool
+) -> tuple[Examples, RawExamples | None] | None:
+    """The examples that are asked for, and the same before they were changed for a student (by position)."""
+    if dataset is None and not recipe:
+        return None
+    from commentary_hub import artefact, data, recipes  # heavy, and only for this option
+
+    if dataset is not None:
+        raw, _ = data.open_raw(dataset, split=split, config=config)
+        return data.open_examples(dataset, split=split, config=config), raw
     stored = artefact.load(folder)
-    shown = None
-    if examples:
-        parts = recipes.open_parts(recipes.recipe_of(stored).data)
-        shown = parts.train if stored.rows is not None else parts.test or parts.validation
-    drawn = []
-    for name, (content, _) in insight.pictures(stored, shown).items():
-        (pictures / name).write_bytes(content)
-        drawn.append(pictures / name)
-    return drawn
+    parts = recipes.open_parts(recipes.recipe_of(stored).data)
+    shown = parts.train if stored.rows is not None else parts.test or parts.validation
+    return shown, None
+
+
+def _ends(folder: Path, opened: tuple[Examples, RawExamples | None], top: int) -> dict[str, list[dict[str, Any]]]:
+    from commentary_hub import artefact, insight
+
+    examples, raw = opened
+    sides = zip(("highest", "lowest"), insight.ranked(artefact.load(folder), examples, top), strict=True)
+    return {
+        end: [asdict(one) | {"summary": "" if raw is None else _summary(raw[one.position][0])} for one in found]
+        for end, found in sides
+    }
+
+
+def _summary(value: Any) -> str:
+    """A raw example in a few words: the text itself, or what kind of picture or numbers it is."""
+    import numpy as np
+    from PIL import Image
+
+    if isinstance(value, str):
+        return textwrap.shorten(value, 60, placeholder=" …")
+    if isinstance(value, Image.Image):
+        return f"picture {value.width}×{value.height}, {value.mode}"
+    shape = np.shape(value)
+    return f"{shape[0]} numbers" if len(shape) == 1 else f"numbers {list(shape)}"
+
+
+def _draw(
+    folder: Path, opened: tuple[Examples, RawExamples | None] | None, pictures: Path | None, *, attach: bool
+) -> list[Path]:
+    from commentary_hub import artefact, insight
+
+    if pictures is not None and pictures.exists() and not pictures.is_dir():
+        raise UsageError(f"{pictures} is a file: name a folder for the pictures")
+    drawn = insight.pictures(artefact.load(folder), None if opened is None else opened[0])
+    written = []
+    if attach and drawn:
+        artefact.attach(folder, plots=drawn)
+        written += [folder / "plots" / name for name in drawn]
+    if pictures is not None:
+        pictures.mkdir(parents=True, exist_ok=True)
+        for name, (content, _) in drawn.items():
+            (pictures / name).write_bytes(content)
+            written.append(pictures / name)
+    return written

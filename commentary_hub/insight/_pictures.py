@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import numpy as np
-import torch
-
 from commentary_hub.artefact import StoredCommentary
-from commentary_hub.commentaries import AttentionMask, Batch, ExampleWeights, LabelBlend, WeightNetwork
+from commentary_hub.commentaries import AttentionMask, ExampleWeights, LabelBlend, WeightNetwork
 from commentary_hub.data import Examples
 from commentary_hub.insight._blends import heat_map
-from commentary_hub.insight._extremes import as_numbers, extremes, known_rows
+from commentary_hub.insight._extremes import as_numbers, extremes
 from commentary_hub.insight._masks import masked
+from commentary_hub.insight._ranking import weights_over_training
 from commentary_hub.insight._weights import Weights, curves, histogram
 
 Pictures = dict[str, tuple[bytes, str]]
 _SAMPLE = 1_000_000
-_STAGES = 16
-_CHUNK = 1024
 
 
 def pictures(stored: StoredCommentary, examples: Examples | None = None) -> Pictures:
@@ -38,8 +34,8 @@ def pictures(stored: StoredCommentary, examples: Examples | None = None) -> Pict
     match stored.manifest.kind, stored.commentary:
         case "example_weights", ExampleWeights() as commentary:
             return _of_table(stored, commentary, examples)
-        case "weight_network", WeightNetwork() as commentary if examples is not None:
-            return _of_network(stored, commentary, examples)
+        case "weight_network", WeightNetwork() if examples is not None:
+            return _of_network(stored, examples)
         case "label_blend", LabelBlend() as commentary:
             return {"blend.png": heat_map(as_numbers(commentary.ratios()), stored.manifest.dataset.classes)}
         case "attention_mask", AttentionMask() as commentary if examples is not None:
@@ -58,31 +54,19 @@ def _of_table(stored: StoredCommentary, commentary: ExampleWeights, examples: Ex
     of = f"{len(table):,} examples"
     found = _spread(drawn, of=of, steps=stored.manifest.iterations.steps if stored.manifest.iterations else None)
     if examples is not None:
-        rows = known_rows(stored, examples)
-        weights = np.full(len(rows), np.nan)
-        weights[rows >= 0] = as_numbers(table[rows[rows >= 0]].float().sigmoid().mean(dim=1))
-        found |= extremes(examples, weights)
+        weights = weights_over_training(stored, examples)
+        assert weights is not None
+        found |= extremes(examples, weights.mean(axis=1))
     return found
 
 
-def _of_network(stored: StoredCommentary, commentary: WeightNetwork, examples: Examples) -> Pictures:
-    stages = _STAGES if commentary.progress else 1
-    weights = np.stack([_weighed(commentary, examples, (stage + 0.5) / stages) for stage in range(stages)], axis=1)
+def _of_network(stored: StoredCommentary, examples: Examples) -> Pictures:
+    weights = weights_over_training(stored, examples)
+    assert weights is not None
     of, iterations = f"{len(examples):,} examples", stored.manifest.iterations
     return _spread(weights, of=of, steps=iterations.steps if iterations else None) | extremes(
         examples, weights.mean(axis=1)
     )
-
-
-@torch.no_grad()
-def _weighed(commentary: WeightNetwork, examples: Examples, progress: float) -> Weights:
-    parts = []
-    for low in range(0, len(examples), _CHUNK):
-        part = slice(low, low + _CHUNK)
-        batch = commentary(Batch(examples.inputs[part], examples.targets[part]), progress)
-        assert batch.weights is not None
-        parts.append(as_numbers(batch.weights))
-    return np.concatenate(parts)
 
 
 def _spread(weights: Weights, *, of: str, steps: int | None) -> Pictures:

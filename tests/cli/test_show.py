@@ -1,13 +1,20 @@
 """``show --pictures``: what a commentary says, as files; with ``--examples`` also what needs its dataset."""
 
 import json
+from pathlib import Path
 
 import pytest
+import torch
+from datasets import Dataset
 from typer.testing import CliRunner
 
 from commentary_hub import recipes
+from commentary_hub.artefact import Rows, load, save
 from commentary_hub.cli._main import build_app
-from commentary_hub.errors import UsageError
+from commentary_hub.commentaries import ExampleWeights
+from commentary_hub.data import content_keys, open_examples, target_digests
+from commentary_hub.errors import UsageError, WrongDataset
+from commentary_hub.manifest import DatasetBinding, KeyScheme
 
 RECIPE = """
 [commentary]
@@ -57,6 +64,70 @@ def test_every_kind_is_drawn(tmp_path, kind, parameters, plain, more):
         assert len(json.loads(done.stdout)["pictures"]) == len(expected)
 
 
-def test_examples_without_a_place_for_pictures_are_wrong_use(tmp_path):
-    with pytest.raises(UsageError, match="--pictures"):
-        CliRunner().invoke(build_app(), ["show", str(tmp_path), "--examples"], catch_exceptions=False)
+def shown(*arguments):
+    done = CliRunner().invoke(build_app(), ["show", *map(str, arguments)], catch_exceptions=False)
+    assert done.exit_code == 0
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def weighed(tmp_path_factory):
+    """An artefact whose weights are known: the higher the digit's number, the higher."""
+    folder = tmp_path_factory.mktemp("weighed") / "digits"
+    digits = open_examples("sklearn:digits", limit=40)
+    table = ExampleWeights(rows=40)
+    with torch.no_grad():
+        table.logits.copy_(torch.linspace(-2, 2, 40)[:, None])
+    binding = DatasetBinding(identity=digits.identity, rows=40, key=KeyScheme(form="numeric"), classes=digits.classes)
+    rows = Rows(digits.keys, digits.target_digests)
+    save(folder, table, name="digits", dataset=binding, loss_reduction="mean", rows=rows)
+    return folder
+
+
+def test_the_outermost_examples_are_listed_in_order(weighed):
+    answer = json.loads(shown(weighed, "--dataset", "sklearn:digits", "--top", 3, "--json"))
+    labels = open_examples("sklearn:digits", limit=40).targets
+    highest, lowest = answer["examples"]["highest"], answer["examples"]["lowest"]
+    assert [one["position"] for one in highest] == [39, 38, 37]
+    assert [one["position"] for one in lowest] == [0, 1, 2]
+    assert [one["label"] for one in highest] == [str(int(labels[place])) for place in (39, 38, 37)]
+    assert highest[0]["weight"] == pytest.approx(torch.sigmoid(torch.tensor(2.0)).item())
+    text = shown(weighed, "--dataset", "sklearn:digits", "--top", 3)
+    for words in ("example_weights", "sklearn:digits", "no evidence", "3 examples of highest weight", "64 numbers"):
+        assert words in text
+
+
+def test_texts_are_quoted_and_harmless(tmp_path):
+    texts = [f"[bold]sentence[/] number {number}" for number in range(6)]
+    data = Dataset.from_dict({"text": texts, "label": [0, 1] * 3})
+    data.to_parquet(tmp_path / "texts.parquet")
+    table = ExampleWeights(rows=6)
+    binding = DatasetBinding(identity={"id": "some/texts"}, rows=6, key=KeyScheme(form="text"))
+    rows = Rows(content_keys(texts), target_digests([0, 1] * 3))
+    save(tmp_path / "a", table, name="texts", dataset=binding, loss_reduction="mean", rows=rows)
+    assert "[bold]sentence[/] number" in shown(tmp_path / "a", "--dataset", tmp_path / "texts.parquet", "--top", 1)
+
+
+def test_pictures_go_into_the_card(weighed):
+    before = load(weighed).tensor_digest
+    answer = json.loads(shown(weighed, "--dataset", "sklearn:digits", "--attach", "--json"))
+    names = {Path(path).name for path in answer["pictures"]}
+    assert names == {"weights.png", "highest.png", "lowest.png"}
+    card = (weighed / "README.md").read_text()
+    assert all(f"](plots/{name})" in card for name in names)
+    assert load(weighed).tensor_digest == before
+
+
+def test_wrong_use_is_said(tmp_path, weighed):
+    for options, sentence in (
+        (["--examples", "--dataset", "x"], "leave it out"),
+        (["--pictures", str(weighed / "README.md")], "is a file"),
+    ):
+        with pytest.raises(UsageError, match=sentence):
+            CliRunner().invoke(build_app(), ["show", str(weighed), *options], catch_exceptions=False)
+    with pytest.raises(UsageError, match="on the hub"):
+        CliRunner().invoke(build_app(), ["show", "ada/digits", "--attach"], catch_exceptions=False)
+    Dataset.from_dict({"x": [[1.0, 2.0]] * 4, "label": [0] * 4}).to_parquet(tmp_path / "x.parquet")
+    command = ["show", str(weighed), "--dataset", str(tmp_path / "x.parquet")]
+    with pytest.raises(WrongDataset):
+        CliRunner().invoke(build_app(), command, catch_exceptions=False)
