@@ -6,7 +6,7 @@ what a dataset holds before its transforms.
 """
 
 from commentary_hub.data._cache import cache_folder, keep
-from commentary_hub.data._corruption import LabelNoise, corrupt_labels
+from commentary_hub.data._corruption import LabelNoise, corrupt_labels, long_tailed
 from commentary_hub.data._examples import Examples, fingerprint
 from commentary_hub.data._keyed import dataset_keys
 from commentary_hub.data._keys import (
@@ -45,6 +45,7 @@ __all__ = [
     "dataset_keys",
     "fingerprint",
     "keep",
+    "long_tailed",
     "numbered",
     "open_examples",
     "open_raw",

@@ -1,4 +1,4 @@
-"""Wrong labels on purpose, to measure what finds them: the two models of annotators that the field uses."""
+"""Data made worse on purpose, to measure what helps: wrong labels (the field's two models), classes that are rare."""
 
 from __future__ import annotations
 
@@ -42,3 +42,26 @@ def corrupt_labels(examples: Examples, share: float, *, noise: LabelNoise, seed:
         steps = torch.randint(1, classes, (size,), generator=generator)
     targets = torch.where(mistaken, (examples.targets + steps) % classes, examples.targets)
     return examples.with_targets(targets), mistaken
+
+
+def long_tailed(examples: Examples, ratio: float, *, seed: int) -> Examples:
+    """Examples whose classes are unequally frequent: class c of C keeps n_c · ratio^(−c / (C − 1)) of its n_c.
+
+    The first class keeps all of its examples, the last one in ``ratio``; each keeps at least one. Which ones follows
+    ``seed``. Raises `InputError` for a ratio below 1. Source: Cui et al. 2019.
+
+    >>> from commentary_hub.data import open_examples
+    >>> few = long_tailed(open_examples("sklearn:digits"), 10, seed=0)
+    >>> few.targets.bincount().tolist()
+    [178, 141, 106, 85, 65, 51, 39, 30, 22, 18]
+    """
+    if not ratio >= 1:
+        raise InputError(f"ratio is {ratio}: the first class must be at least as frequent as the last")
+    generator = torch.Generator().manual_seed(seed)
+    last = max(1, examples.class_count - 1)
+    kept = []
+    for label in range(examples.class_count):
+        rows = (examples.targets == label).nonzero()[:, 0]
+        count = max(1, round(len(rows) * ratio ** (-label / last)))
+        kept.append(rows[torch.randperm(len(rows), generator=generator)[:count]])
+    return examples.subset(torch.cat(kept).sort().values)

@@ -12,7 +12,7 @@ import torch
 from torch.nn import Parameter
 
 from commentary_hub.commentaries import Commentary, kind_class
-from commentary_hub.data import Examples, check_disjoint, corrupt_labels, open_examples, split_examples
+from commentary_hub.data import Examples, check_disjoint, corrupt_labels, long_tailed, open_examples, split_examples
 from commentary_hub.errors import CommentaryHubError, RecipeError
 from commentary_hub.learning import (
     SGD,
@@ -91,6 +91,8 @@ def open_parts(section: DataSection) -> Parts:
         teaching = opened(split=section.validation_split)
         parts |= split_examples(teaching, {"validation": section.validation}, seed=section.seed)
         check_disjoint(**parts)
+    if section.imbalance is not None:
+        parts["train"] = long_tailed(parts["train"], section.imbalance, seed=section.seed)
     mistaken = None
     if (corruption := section.corruption) is not None:
         parts["train"], mistaken = corrupt_labels(

@@ -42,7 +42,8 @@ class DataSection(_Section):
 
     ``dataset`` is what `open_examples` opens: a Hub id, a folder of files, ``sklearn:digits``. With
     ``validation_split`` the teaching examples come from that split instead. ``selection`` examples choose learning
-    rates in an evaluation, ``test`` examples are reported; neither is touched by learning.
+    rates in an evaluation, ``test`` examples are reported; neither is touched by learning. ``imbalance`` makes the
+    training examples long-tailed: the first class so many times as frequent as the last.
     """
 
     dataset: str
@@ -59,6 +60,7 @@ class DataSection(_Section):
     test: Annotated[int, Field(ge=0)] = 0
     validation_split: str | None = None
     seed: int = 0
+    imbalance: Annotated[float, Field(ge=1)] | None = None
     corruption: CorruptionSection | None = None
 
 

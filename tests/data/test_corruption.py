@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from commentary_hub.data import corrupt_labels, open_examples
+from commentary_hub.data import corrupt_labels, long_tailed, open_examples
 from commentary_hub.errors import InputError
 
 
@@ -41,3 +41,19 @@ def test_the_seed_decides(digits):
 def test_a_share_is_a_fraction(digits):
     with pytest.raises(InputError, match="from 0 to 1"):
         corrupt_labels(digits, 50, noise="pairwise", seed=0)
+
+
+def test_long_tails_fall_geometrically_and_follow_the_seed():
+    examples = open_examples("sklearn:digits")
+    few = long_tailed(examples, 20, seed=1)
+    before, after = examples.targets.bincount(), few.targets.bincount()
+    expected = (before * 20.0 ** (-torch.arange(10) / 9)).round()
+    assert after.tolist() == expected.int().tolist()
+    assert (few.keys == long_tailed(examples, 20, seed=1).keys).all()
+    other = long_tailed(examples, 20, seed=2)
+    assert len(other) == len(few)
+    assert not (few.keys == other.keys).all()
+    assert len(long_tailed(examples, 1, seed=0)) == len(examples)
+    assert long_tailed(examples, 10**9, seed=0).targets.bincount().min() == 1
+    with pytest.raises(InputError, match="ratio is 0"):
+        long_tailed(examples, 0.5, seed=0)

@@ -29,7 +29,7 @@ Pictures = NDArray[np.float32]
 Places = NDArray[np.int64]
 
 
-def coloured_digits(folder: Path, *, size: int = 5000, seed: int = 0) -> None:
+def coloured_digits(folder: Path, *, size: int = 4500, seed: int = 0) -> None:
     """One red MNIST digit, whose class is the label, and a distractor of another colour; they never overlap."""
     rng = np.random.default_rng(seed)
     source = open_examples("ylecun/mnist", split="train", limit=3 * size)
@@ -47,7 +47,7 @@ def coloured_digits(folder: Path, *, size: int = 5000, seed: int = 0) -> None:
         _write(folder / config, pictures, labels, middles, [str(digit) for digit in range(10)])
 
 
-def surrounded_cifar10(folder: Path, *, size: int = 6000, seed: int = 0) -> None:
+def surrounded_cifar10(folder: Path, *, size: int = 5500, seed: int = 0) -> None:
     """A CIFAR-10 picture, shrunk, at a random place of another one that is enlarged: a blurred, foreign surrounding."""
     rng = np.random.default_rng(seed)
     source = open_examples("uoft-cs/cifar10", split="train", limit=3 * size)
