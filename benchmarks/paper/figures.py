@@ -35,3 +35,23 @@ def draw_arms(axes: Axes, evidence: Evidence, student: str) -> None:
     axes.set_yticks(range(len(arms)), [one.control.replace("_", " ") for one in arms])
     axes.set_xlabel(f"test accuracy of new students ({student}), %", fontsize=8)
     axes.grid(axis="x", color=RULE, linewidth=0.6)
+
+
+def draw_curves(axes: Axes, evidence: Evidence, student: str, arms: Sequence[str]) -> None:
+    """Mean test accuracy while the first trial's students train, a line for each of ``arms``, the commentary on top."""
+    results = evidence.protocol.parameters["trials"][0]["results"]
+    found = {one["arm"]: one for one in results if one["student"] == student}
+    dashes = iter(("-", "--", ":", "-.", (0, (1, 3)), (0, (6, 3))))
+    for name in arms:
+        style = (
+            {"color": ACCENT, "linewidth": 2.2, "zorder": 3}
+            if name == "commentary"
+            else {"color": GREY, "linewidth": 1.3, "linestyle": next(dashes)}
+        )
+        curve = [100 * value for value in found[name]["mean_curve"]]
+        axes.plot(found[name]["points"], curve, label=name.replace("_", " "), **style)
+    axes.set_xlabel("training step", fontsize=8)
+    axes.set_ylabel(f"test accuracy of new students ({student}), %", fontsize=8)
+    axes.set(xlim=(0, None), ylim=(0, None))
+    axes.grid(axis="y", color=RULE, linewidth=0.6)
+    axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from benchmarks.paper.curves import learning_curves
+from benchmarks.paper.figures import draw_curves, panels
 from benchmarks.paper.masks.data import BUILDERS
 from benchmarks.paper.plan import Case
 from benchmarks.paper.section import Section, Table, comparison, decided, percent
@@ -77,7 +77,9 @@ def run(work: Work) -> Section:
         picture, says = insight.pictures(stored, scene.test)["masks.png"]
         work.picture(f"{short}-masks", picture, f"{case.name}: {says}")
         caption = f"{case.name}: test accuracy of new students while they train, mean over seeds (first split)."
-        work.figure(f"{short}-curves", learning_curves(stored.evidence, settings["student"], SHOWN), caption)
+        figure, (axes,) = panels(1)
+        draw_curves(axes, stored.evidence, settings["student"], SHOWN)
+        work.figure(f"{short}-curves", figure, caption)
     outcome, verdict = decisions[settings["case"]]
     tables.insert(0, Table("Where the masks look, on pictures that nobody trained on", ["case", *CENTRES], looks))
     notes = [f"{name}: {said}" for name, (_, said) in decisions.items() if name != settings["case"]]
