@@ -5,6 +5,10 @@
     binding = bind(stored, train_set)                                # finds every example by its content
     for inputs, targets, rows in DataLoader(binding, batch_size=64, shuffle=True):
         loss = binding.loss(student, inputs, targets, rows)
+
+Several commentaries act in a fixed order, whatever order they are given in: weights (their product), masks, blends. A
+large table on the hub is read in part with `load_for`; streams are bound with `bind_stream`; a mixture of sources is
+drawn from with `interleave`; a student that was trained under masks is used behind them with `at_inference`.
 """
 
 from commentary_hub.reuse._bind import bind

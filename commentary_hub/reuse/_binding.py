@@ -25,7 +25,7 @@ from commentary_hub.reuse._application import Application
 from commentary_hub.reuse._samples import ROW, Collate, carrying
 from commentary_hub.reuse._transform import CommentaryCollate, CommentaryTransform
 
-_CHUNK = 1 << 16
+_MOST_DRAWN = 1 << 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +198,15 @@ class Binding(_WithRows):
         writers[suffix](table, os.fspath(path))
 
     def sampler(self, samples: int | None = None, *, seed: int = 0) -> WeightedRandomSampler:
-        """Draws examples with replacement in proportion to their weights, ``samples`` (default N) an epoch."""
+        """Draws examples with replacement in proportion to their weights, ``samples`` (default N) an epoch.
+
+        torch draws among at most 2²⁴ examples: raises `InputError` for more.
+        """
+        if len(self) > _MOST_DRAWN:
+            raise InputError(
+                f"torch draws among at most {_MOST_DRAWN:,} examples, these are {len(self):,}: use filter, or the "
+                "weights in the loss"
+            )
         generator = torch.Generator().manual_seed(seed)
         return WeightedRandomSampler(self.weights().double().tolist(), samples or len(self), generator=generator)
 

@@ -8,6 +8,7 @@ import torch
 from datasets import ClassLabel, Dataset, Features, Value
 from datasets import Image as ImageFeature
 from PIL import Image
+from sklearn.datasets import load_digits
 from torch.utils.data import ConcatDataset, Subset, TensorDataset
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
@@ -18,6 +19,7 @@ from commentary_hub.data import (
     content_key,
     content_keys,
     open_examples,
+    open_raw,
     raw_examples,
     split_examples,
     target_digest,
@@ -204,3 +206,18 @@ def test_bad_splits_are_refused():
         split_examples(digits, {"a": 60, "b": 41}, seed=0)
     with pytest.raises(SplitError, match="share 10 examples"):
         check_disjoint(train=digits.subset(range(20)), test=digits.subset(range(10, 30)))
+
+
+def test_raw_examples_are_opened_by_name_and_are_a_dataset_themselves():
+    raw, identity = open_raw("sklearn:digits")
+    digits = load_digits()
+    value, target = raw[7]
+    assert np.array_equal(value, digits.data[7])
+    assert (target, len(raw), raw.classes) == (int(digits.target[7]), 1797, tuple("0123456789"))
+    assert identity.id == "sklearn:digits"
+    opened = open_examples("sklearn:digits", limit=5)
+    assert np.array_equal(opened.keys, content_keys(digits.data[:5]))
+    assert torch.equal(opened.inputs[:, 0].flatten(1), torch.from_numpy(digits.data[:5] / 16).float())
+    for row in (-1, 1797):
+        with pytest.raises(IndexError):
+            raw[row]

@@ -10,7 +10,7 @@ from torch.utils.data import ConcatDataset, DataLoader, Subset, TensorDataset
 from commentary_hub.artefact import Rows, load, save
 from commentary_hub.commentaries import ExampleWeights, cross_entropy
 from commentary_hub.data import content_keys, open_examples, target_digests
-from commentary_hub.errors import BindingError, ClassesDiffer, ConflictingRows, TooFewRows, WrongDataset
+from commentary_hub.errors import BindingError, ClassesDiffer, ConflictingRows, InputError, TooFewRows, WrongDataset
 from commentary_hub.manifest import DatasetBinding, Iterations, KeyScheme
 from commentary_hub.reuse import bind, match_rows
 from tests.reuse.bound import LOGITS, WEIGHTS, N, X, Y, stored, table_dataset
@@ -165,3 +165,21 @@ def test_examples_in_memory_bring_their_keys_along(tmp_path):
     salted = open_examples("sklearn:digits", limit=40, salt="a salt that its owner keeps")
     with pytest.raises(BindingError, match="not salted alike"):
         bind(load(tmp_path), salted)
+
+
+def test_one_example_with_two_weights_is_refused_and_saving_merges_them(tmp_path, monkeypatch):
+    twice, digests = content_keys(X[[0, 0]]), target_digests(Y[[0, 0]])
+    merged = stored(tmp_path / "a", twice, digests, logits=torch.tensor([1.0, 3.0]))
+    assert merged.commentary.logits.tolist() == [[2.0]]
+    monkeypatch.setattr(Rows, "sort", lambda self: (self, torch.arange(len(self.keys))))
+    apart = stored(tmp_path / "b", twice, digests, logits=torch.tensor([1.0, 3.0]))
+    with pytest.raises(ConflictingRows, match="equal content and target: save it again"):
+        bind(apart, TensorDataset(X[:1], Y[:1]))
+    same = stored(tmp_path / "c", twice, digests, logits=torch.tensor([3.0, 3.0]))
+    assert bind(same, TensorDataset(X[:1], Y[:1])).counts.found == 1
+
+
+def test_more_examples_than_torch_can_draw_among_are_told_so(tmp_path, monkeypatch):
+    monkeypatch.setattr("commentary_hub.reuse._binding._MOST_DRAWN", 100)
+    with pytest.raises(InputError, match="at most 100 examples, these are 200"):
+        bind(stored(tmp_path / "a"), TensorDataset(X, Y)).sampler()

@@ -96,6 +96,8 @@ def commented(
 def _reloaded(loader: DataLoader[Any], dataset: Any) -> DataLoader[Any]:
     """The same loader over another dataset of the same length; its batches gain their rows."""
     order: dict[str, Any] = {"batch_size": loader.batch_size, "drop_last": loader.drop_last}
+    if loader.batch_size is None and loader.batch_sampler is None:
+        raise InputError("the loader does not batch (batch_size=None), so no example can carry its row: let it batch")
     if loader.batch_size is None:
         order = {"batch_sampler": loader.batch_sampler}
     elif not isinstance(dataset, IterableDataset):

@@ -140,3 +140,13 @@ def test_refusals_come_before_training(tmp_path):
         commented(Plain(), DataLoader(TensorDataset(X, Y)), bind(table, TensorDataset(X, Y)))
     with pytest.raises(TooFewRows):
         commented(Plain(), DataLoader(TensorDataset(torch.cat([X[:9], X[:9] + 1]), Y[:18])), table)
+
+
+def test_a_loader_keeps_its_own_batches_and_must_make_some(tmp_path):
+    table = stored(tmp_path / "a")
+    data = TensorDataset(X, Y)
+    batches = [[3, 1], [7], list(range(20, 40))]
+    _, loader = commented(Plain(), DataLoader(data, batch_sampler=batches), table)
+    assert [rows.tolist() for *_, rows in loader] == batches
+    with pytest.raises(InputError, match="does not batch"):
+        commented(Plain(), DataLoader(data, batch_size=None), table)
