@@ -157,12 +157,13 @@ async def _checked(call: Callable[..., bool], *args: object) -> bool:
 
 
 async def _body(request: Request) -> bytes:
-    data = bytearray()
+    pieces, size = [], 0
     async for piece in request.stream():
-        data += piece
-        if len(data) > MAX_BODY_BYTES:
-            raise HTTPException(413, f"at most {MAX_BODY_BYTES} bytes")
-    return bytes(data)
+        pieces.append(piece)
+        size += len(piece)
+        if size > MAX_BODY_BYTES:
+            raise HTTPException(413, f"at most {MAX_BODY_BYTES} bytes", {"Connection": "close"})
+    return await run_in_threadpool(b"".join, pieces)
 
 
 def _range(header: str | None) -> tuple[int, int | None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
 from typing import IO
 
@@ -26,10 +26,11 @@ class Received:
         """In hex."""
         return self._digest.hexdigest()
 
-    def write(self, data: bytes | bytearray) -> None:
+    def write(self, pieces: Iterable[bytes]) -> None:
         """Take the next bytes."""
-        self._digest.update(data)
-        self.spool.write(data)
+        for piece in pieces:
+            self._digest.update(piece)
+            self.spool.write(piece)
 
 
 class Uploads:
@@ -45,19 +46,21 @@ class Uploads:
         While one batch is hashed and written by a thread, the next one arrives.
         """
         with self._objects.spool() as spool:
-            body, batch, count = Received(spool), bytearray(), 0
+            body, count, waiting = Received(spool), 0, 0
+            batch: list[bytes] = []
             writing: asyncio.Future[None] | None = None
             try:
                 async for piece in stream:
                     count += len(piece)
                     if count > size_bytes:
                         raise DigestMismatch(f"the body is longer than the {size_bytes} bytes announced")
-                    batch += piece
-                    if len(batch) >= _BATCH:
+                    batch.append(piece)
+                    waiting += len(piece)
+                    if waiting >= _BATCH:
                         if writing is not None:
                             await writing
                         writing = asyncio.ensure_future(asyncio.to_thread(body.write, batch))
-                        batch = bytearray()
+                        batch, waiting = [], 0
             finally:
                 if writing is not None:
                     await writing

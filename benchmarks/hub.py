@@ -1,0 +1,449 @@
+"""How fast the hub moves bytes and answers, beside what else could do it on the same machine, in one run.
+
+Claims, each a ratio of two numbers of this run:
+
+- download: at least 0.8 of nginx's sendfile where nginx does the bytes (X-Accel-Redirect), at least 1.0 of a bare
+  uvicorn FileResponse where the hub does them;
+- upload: LFS at least 0.5 of the speed of SHA-256 over the same bytes, Xet no slower than LFS for new bytes;
+- an edited file costs what was edited, on the wire and on disk, from a client that has never seen it;
+- lists: the 99th percentile with 100,000 repositories at most 3 times that with 1,000.
+
+Run: ``python benchmarks/hub.py [--quick] [--json FILE]``; it needs curl, nginx, wrk and git, and names what is missing.
+Contenders take turns, three times; what is printed is the median. Clients, servers and nginx share the machine.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import hashlib
+import json
+import os
+import re
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+from pathlib import Path
+
+sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / "server")]
+
+TURNS = 3
+BEHIND = "hub behind nginx (X-Accel-Redirect)"
+PYTHONPATH = os.pathsep.join(sys.path[:2])
+SERVE = [sys.executable, "-c", "from commentary_hub.cli import main; main()", "serve", "--port", "0"]
+FILE_RESPONSE = """
+import socket, sys, uvicorn
+from starlette.responses import FileResponse
+async def app(scope, receive, send):
+    if scope["type"] == "http":
+        await FileResponse(sys.argv[1])(scope, receive, send)
+listener = socket.socket(); listener.bind(("127.0.0.1", int(sys.argv[2]))); listener.listen(64)
+uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="off")).run(sockets=[listener])
+"""
+UPLOAD = """
+import sys, time
+from huggingface_hub import HfApi
+began = time.perf_counter()
+HfApi().upload_file(path_or_fileobj=sys.argv[1], path_in_repo=sys.argv[2], repo_id="ada/set", repo_type="dataset")
+print(time.perf_counter() - began)
+"""
+NGINX = """
+daemon off; worker_processes 2; pid {folder}/nginx.pid; error_log stderr crit;
+events {{ worker_connections 256; }}
+http {{
+  access_log off; sendfile on; tcp_nopush on; client_max_body_size 0;
+  client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy; fastcgi_temp_path {folder}/fastcgi;
+  uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
+  server {{
+    listen 127.0.0.1:{port};
+    location /plain/ {{ alias {plain}/; }}
+    location /objects/ {{ internal; alias {objects}/; }}
+    location / {{ proxy_pass {hub}; proxy_set_header Host $http_host; }}
+  }}
+}}
+"""
+
+
+def free_port():
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+@contextlib.contextmanager
+def process(command, url=None, **settings):
+    """A process that is ended at the end; waits until ``url`` answers."""
+    one = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, **settings)
+    try:
+        for _ in range(300):
+            if url is None:
+                break
+            with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=5):
+                break
+            time.sleep(0.1)
+        yield one
+    finally:
+        one.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            one.wait(20)
+        one.kill()
+        one.stdout.close()
+
+
+@contextlib.contextmanager
+def hub(folder, *options, **variables):
+    """The hub as a process; yields its address."""
+    environment = os.environ | {"PYTHONPATH": PYTHONPATH} | variables
+    with process([*SERVE, "--data-dir", str(folder), *options], env=environment) as one:
+        while "Commentary Hub on" not in (line := one.stdout.readline()):
+            assert line, "the hub did not start"
+        url = re.search(r"http://\S+", line)[0].replace("localhost", "127.0.0.1")
+        for _ in range(300):
+            with contextlib.suppress(OSError), urllib.request.urlopen(f"{url}/readyz", timeout=5):
+                break
+            time.sleep(0.1)
+        yield url
+
+
+def world_at(folder):
+    from commentary_hub_server.app import open_world
+    from commentary_hub_server.settings import Settings
+
+    return open_world(Settings(data_dir=folder))
+
+
+def curl(*arguments):
+    """Bytes per second of one transfer."""
+    form = "%{http_code} %{speed_download} %{speed_upload} %{time_total}"
+    done = subprocess.run(["curl", "-s", "-o", "/dev/null", "-w", form, *arguments], capture_output=True, check=True)
+    code, down, up, _ = done.stdout.decode().split()
+    assert code == "200", code
+    return max(float(down), float(up))
+
+
+def take_turns(contenders):
+    """{name: median of three}, each contender once a turn."""
+    found = {name: [] for name in contenders}
+    for _ in range(TURNS):
+        for name, call in contenders.items():
+            found[name].append(call())
+    return {name: statistics.median(values) for name, values in found.items()}
+
+
+def stored_bytes(folder):
+    return sum(path.stat().st_size for path in (folder / "objects").rglob("*") if path.is_file())
+
+
+class Counter:
+    """A relay on the loopback that counts what a client sends and receives."""
+
+    def __init__(self, target):
+        self.sent = self.received = 0
+        self._target = target
+        self._loop, self._ready = asyncio.new_event_loop(), threading.Event()
+        threading.Thread(target=self._run, daemon=True).start()
+        self._ready.wait()
+
+    def _run(self):
+        async def begin():
+            server = await asyncio.start_server(self._relay, "127.0.0.1", 0)
+            self.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+            self._ready.set()
+
+        self._loop.run_until_complete(begin())
+        self._loop.run_forever()
+
+    async def _relay(self, reader, writer):
+        host, port = self._target.removeprefix("http://").split(":")
+        there_reader, there_writer = await asyncio.open_connection(host, int(port))
+        await asyncio.gather(
+            self._pump(reader, there_writer, "sent"), self._pump(there_reader, writer, "received"),
+            return_exceptions=True,
+        )  # fmt: skip
+
+    async def _pump(self, reader, writer, name):
+        try:
+            while piece := await reader.read(1 << 16):
+                setattr(self, name, getattr(self, name) + len(piece))
+                writer.write(piece)
+                await writer.drain()
+        finally:
+            writer.close()
+
+
+def client_upload(url, token, path, name, home, **variables):
+    """Seconds that huggingface_hub takes to upload a file, in a fresh process with an empty cache."""
+    environment = {"PATH": os.environ["PATH"], "HOME": str(home), "HF_ENDPOINT": url, "HF_TOKEN": token}
+    environment |= {"HF_HUB_DISABLE_PROGRESS_BARS": "1"} | variables
+    shutil.rmtree(home, ignore_errors=True)
+    home.mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", UPLOAD, str(path), name], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return float(done.stdout.split()[-1])
+
+
+def send(url, path, body, token, kind="application/json"):
+    request = urllib.request.Request(f"{url}{path}", body, {"Authorization": f"Bearer {token}", "Content-Type": kind})
+    with urllib.request.urlopen(request, timeout=600) as reply:
+        return json.load(reply)
+
+
+def lfs_link(url, token, sha256, size):
+    ask = {"operation": "upload", "transfers": ["basic"], "objects": [{"oid": sha256, "size": size}]}
+    batch = send(url, "/datasets/ada/set.git/info/lfs/objects/batch", json.dumps(ask).encode(), token)
+    return batch["objects"][0]["actions"]["upload"]["href"]
+
+
+def sha256_of(path):
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def fresh(folder, size):
+    path = folder / "random.bin"
+    with path.open("wb") as file:
+        for _ in range(size >> 20):
+            file.write(os.urandom(1 << 20))
+    return path
+
+
+def transfers(folder, size):
+    """Download and upload of ``size`` bytes, GB/s."""
+    data = folder / "data"
+    world = world_at(data)
+    world.directory.add_user("ada")
+    token = world.directory.create_token("ada")
+    world.repositories.create("dataset", "ada", "set", private=False)
+    world.engine.dispose()
+    up = {"sha256 of the file": [], "LFS, one PUT (curl)": [], "LFS, huggingface_hub": [], "Xet, huggingface_hub": []}
+    with hub(data) as plain, hub(data, COMMENTARY_HUB_ACCEL_PREFIX="/objects") as behind:
+        for turn in range(TURNS):
+            path = fresh(folder, size)
+            began = time.perf_counter()
+            sha256 = sha256_of(path)
+            up["sha256 of the file"].append(size / (time.perf_counter() - began))
+            up["LFS, one PUT (curl)"].append(curl("-T", str(path), lfs_link(plain, token, sha256, size)))
+            for name, more in (("LFS", {"HF_HUB_DISABLE_XET": "1"}), ("Xet", {})):
+                path = fresh(folder, size)
+                seconds = client_upload(plain, token, path, f"{name}-{turn}.bin", folder / "home", **more)
+                up[f"{name}, huggingface_hub"].append(size / seconds)
+        line = {"path": "big.bin", "algo": "sha256", "oid": sha256, "size": size}
+        body = b"\n".join(
+            json.dumps(one).encode()
+            for one in ({"key": "header", "value": {"summary": "x"}}, {"key": "lfsFile", "value": line})
+        )
+        send(plain, "/api/datasets/ada/set/commit/main", body, token, "application/x-ndjson")
+        path = fresh(folder, size)
+        port, other = free_port(), free_port()
+        settings = folder / "nginx.conf"
+        text = NGINX.format(folder=folder, port=port, plain=folder, objects=data / "objects", hub=behind)
+        settings.write_text(text + "\n")
+        nginx = f"http://127.0.0.1:{port}"
+        with (
+            process(["nginx", "-c", str(settings), "-p", str(folder), "-g", "user root;" if os.geteuid() == 0 else ""],
+                    f"{nginx}/healthz"),
+            process([sys.executable, "-c", FILE_RESPONSE, str(path), str(other)]),
+        ):  # fmt: skip
+            time.sleep(2)
+            where = "/datasets/ada/set/resolve/main"
+            down = take_turns(
+                {
+                    "nginx sendfile": lambda: curl(f"{nginx}/plain/random.bin"),
+                    BEHIND: lambda: curl(f"{nginx}{where}/big.bin"),
+                    "uvicorn FileResponse": lambda: curl(f"http://127.0.0.1:{other}/"),
+                    "hub, LFS file": lambda: curl(f"{plain}{where}/big.bin"),
+                    "hub, Xet file": lambda: curl(f"{plain}{where}/Xet-0.bin"),
+                }
+            )
+    up = {name: statistics.median(values) for name, values in up.items()}
+    path.unlink()
+    return {name: value / 1e9 for name, value in down.items()}, {name: value / 1e9 for name, value in up.items()}
+
+
+def edited(folder, size):
+    """Bytes on the wire and on disk when 1 kB of a file changes and a fresh client uploads it."""
+    data = folder / "data"
+    world = world_at(data)
+    world.directory.add_user("ada")
+    token = world.directory.create_token("ada")
+    world.repositories.create("dataset", "ada", "set", private=False)
+    world.engine.dispose()
+    path, found = fresh(folder, size), {}
+    with hub(data) as url:
+        for name in ("new file", "1 kB of it changed"):
+            relay, before = Counter(url), stored_bytes(data)
+            client_upload(relay.url, token, path, "a.bin", folder / "home")
+            found[name] = {"wire": relay.sent + relay.received, "disk": stored_bytes(data) - before}
+            with path.open("r+b") as file:
+                file.seek(size // 2)
+                file.write(os.urandom(1000))
+    return found
+
+
+def small_files(folder, count):
+    """Seconds for a commit of many small files, beside git."""
+    data = folder / "data"
+    world = world_at(data)
+    world.directory.add_user("ada")
+    token = world.directory.create_token("ada")
+    world.repositories.create("dataset", "ada", "set", private=False)
+    world.engine.dispose()
+    turn, seconds = 0, {"hub": [], "git": []}
+    with hub(data) as url:
+        for turn in range(TURNS):
+            lines = [{"key": "header", "value": {"summary": "many"}}]
+            for n in range(count):
+                value = {"path": f"t{turn}/d{n // 100}/f{n}.txt", "content": f"{turn} {n} " * 100, "encoding": "utf-8"}
+                lines.append({"key": "file", "value": value})
+            body = "\n".join(map(json.dumps, lines)).encode()
+            began = time.perf_counter()
+            send(url, "/api/datasets/ada/set/commit/main", body, token, "application/x-ndjson")
+            seconds["hub"].append(time.perf_counter() - began)
+            seconds["git"].append(_git(folder / f"git{turn}", lines[1:]))
+    return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def _git(folder, lines):
+    for line in lines:
+        path = folder / line["value"]["path"]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(line["value"]["content"])
+    who = ["-c", "user.name=a", "-c", "user.email=a@b"]
+    subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
+    began = time.perf_counter()
+    subprocess.run(["git", "add", "."], cwd=folder, check=True)
+    subprocess.run(["git", *who, "commit", "-q", "-m", "x"], cwd=folder, check=True)
+    return time.perf_counter() - began
+
+
+def requests(folder, count, seconds):
+    """{request: (per second, p50 ms, p99 ms)} with 32 clients on ``count`` repositories."""
+    data = folder / f"data{count}"
+    world = world_at(data)
+    world.directory.add_user("ada")
+    made = world.repositories.create("dataset", "ada", "set", private=False)
+    from commentary_hub_server.rules.repositories import Change
+
+    changes = [Change(f"d/{n}.txt", data=b"%d" % n) for n in range(50)]
+    world.history.commit(made, "main", changes, title="t", author="ada")
+    _fill(world, count)
+    world.engine.dispose()
+    paths = {
+        "info": "/api/datasets/ada/set", "tree": "/api/datasets/ada/set/tree/main/d",
+        "list": "/api/datasets?limit=20", "list by author": "/api/datasets?author=owner7&limit=20",
+    }  # fmt: skip
+    with hub(data, COMMENTARY_HUB_LOG_JSON="1") as url:
+        found = {}
+        for name, path in paths.items():
+            subprocess.run(["wrk", "-t2", "-c32", "-d1s", f"{url}{path}"], capture_output=True, check=True)
+            done = subprocess.run(
+                ["wrk", "-t2", "-c32", f"-d{seconds}s", "--timeout", "20s", "--latency", f"{url}{path}"],
+                capture_output=True, text=True, check=True,
+            ).stdout  # fmt: skip
+            assert "Non-2xx" not in done, done
+            found[name] = (float(re.search(r"Requests/sec:\s+([\d.]+)", done)[1]), _ms(done, 50), _ms(done, 99))
+    return found
+
+
+def _ms(text, percent):
+    value, unit = re.search(rf"{percent}%\s+([\d.]+)(us|ms|s|m)\b", text).groups()
+    return float(value) * {"us": 0.001, "ms": 1, "s": 1000, "m": 60_000}[unit]
+
+
+def _fill(world, count):
+    """Repositories with one empty commit each, as creating them makes them."""
+    from sqlalchemy import insert
+
+    from commentary_hub_server.rules.repositories.tables import commits, refs, repositories
+
+    numbers = range(10, 10 + count)
+    with world.engine.begin() as connection:
+        connection.execute(insert(repositories), [
+            {"id": n, "key": f"dataset/owner{n % 100}/set-{n}", "kind": "dataset", "name": f"owner{n % 100}/set-{n}",
+             "owner": f"owner{n % 100}", "private": n % 9 == 0, "created_at": 1e9 + n, "updated_at": 1e9 + n,
+             "size_bytes": 0, "tags": "[]", "card": "{}"} for n in numbers])  # fmt: skip
+        first = {"parent": None, "tree": "97d170e1550eee4afc0af065b78cda302a97674c", "title": "initial commit",
+                 "message": "", "author": "x", "created_at": 1e9}  # fmt: skip
+        connection.execute(insert(commits), [{"repository_id": n, "id": f"{n:040x}", **first} for n in numbers])
+        connection.execute(
+            insert(refs), [{"repository_id": n, "name": "refs/heads/main", "commit_id": f"{n:040x}"} for n in numbers]
+        )
+
+
+def claims(down, up, p99):
+    """(claim, ratio, target, holds)."""
+    lines = [
+        ("download behind nginx / nginx", down[BEHIND] / down["nginx sendfile"], ">=", 0.8),
+        ("download / FileResponse", down["hub, LFS file"] / down["uvicorn FileResponse"], ">=", 1.0),
+        ("LFS PUT / sha256", up["LFS, one PUT (curl)"] / up["sha256 of the file"], ">=", 0.5),
+        ("Xet / LFS, huggingface_hub", up["Xet, huggingface_hub"] / up["LFS, huggingface_hub"], ">=", 1.0),
+        ("p99 of list, most / fewest repositories", p99[-1] / p99[0], "<=", 3.0),
+    ]  # fmt: skip
+    return [
+        (name, ratio, f"{sign} {aim}", ratio >= aim if sign == ">=" else ratio <= aim)
+        for name, ratio, sign, aim in lines
+    ]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="a tenth of the size, for trying it")
+    parser.add_argument("--json", type=Path, help="write the numbers here")
+    parser.add_argument("--folder", type=Path, help="where to work (default: a temporary folder)")
+    asked = parser.parse_args()
+    missing = [one for one in ("curl", "nginx", "wrk", "git") if shutil.which(one) is None]
+    if missing:
+        sys.exit(f"install {', '.join(missing)} first")
+    size, small, counts, seconds = (
+        (128 << 20, 1000, (1000, 10_000), 2) if asked.quick else (1 << 30, 10_000, (1000, 100_000), 5)
+    )
+    with tempfile.TemporaryDirectory(dir=asked.folder) as place:
+        Path(place).chmod(0o755)
+        rooms = {name: Path(place, name) for name in ("transfers", "edited", "small", "requests")}
+        for room in rooms.values():
+            room.mkdir()
+        down, up = transfers(rooms["transfers"], size)
+        shutil.rmtree(rooms["transfers"])
+        print(f"\ndownload of {size >> 20} MiB, GB/s, median of {TURNS}")
+        for name, value in down.items():
+            print(f"  {name:40} {value:6.2f}")
+        print(f"\nupload of {size >> 20} MiB of new bytes, GB/s, median of {TURNS}")
+        for name, value in up.items():
+            print(f"  {name:40} {value:6.2f}")
+        change = edited(rooms["edited"], 64 << 20)
+        print("\na file of 64 MiB by Xet, fresh clients: bytes on the wire, bytes on disk")
+        for name, value in change.items():
+            print(f"  {name:40} {value['wire']:>12,} {value['disk']:>12,}")
+        many = small_files(rooms["small"], small)
+        print(f"\none commit of {small:,} small files, seconds")
+        for name, value in many.items():
+            print(f"  {name:40} {value:6.2f}")
+        answers = {count: requests(rooms["requests"], count, seconds) for count in counts}
+        print("\nrequests per second, p50 and p99 in ms, 32 clients, one worker")
+        for count, lines in answers.items():
+            for name, (rate, middle, worst) in lines.items():
+                print(f"  {count:>7,} repositories, {name:16} {rate:9.0f} {middle:9.1f} {worst:9.1f}")
+        judged = claims(down, up, [answers[count]["list"][2] for count in counts])
+        print("\nclaims")
+        for name, ratio, aim, holds in judged:
+            print(f"  {name:42} {ratio:6.2f} {aim:7} {'holds' if holds else 'MISSED'}")
+    if asked.json:
+        asked.json.write_text(
+            json.dumps(
+                {"size_bytes": size, "download_gb_s": down, "upload_gb_s": up, "edited_bytes": change,
+                 "small_files_s": many, "requests": answers,
+                 "claims": [dict(zip(("claim", "ratio", "target", "holds"), one, strict=True)) for one in judged]},
+                indent=1,
+            )
+        )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
