@@ -46,6 +46,7 @@ def pages(catalogue):
         "compare": f"/compare?{three}",
         "compare-none": "/compare",
         "owner": "/owners/grace",
+        "interface": "/rest",
         "sign-in": "/sign-in",
         "missing": "/datasets/nobody/nothing",
         "own-tokens": "/tokens",

@@ -181,6 +181,29 @@ def test_history_offers_any_two_revisions_and_shows_what_changed(client):
     assert "No difference" in client.get(f"{WEIGHTS}/difference?before={ids[0]}&after=main").text
 
 
+def test_a_repository_of_many_files_and_long_lines_still_has_light_pages():
+    app, _, shelf, _ = world(2)
+    repo = "ada/digits-example-weights-0"
+    files = shelf.commits[repo][-1][1]
+    before = {f"data/{'x' * 60}/{at:04}.json": f"{at}\n".encode() for at in range(400)}
+    old = shelf.commit(repo, {**files, **before}, "Many")
+    after = dict.fromkeys(before, (b"y" * 300 + b"\n") * 200)
+    new = shelf.commit(repo, {**files, **after}, "Long")
+    client = TestClient(app)
+    difference = client.get(f"/datasets/{repo}/difference", params={"before": old, "after": new})
+    seen, page = set(), client.get(f"/datasets/{repo}/tree/main")
+    while True:
+        seen |= set(re.findall(r'/blob/[0-9a-f]{40}/([^"]+)"', page.text))
+        following = re.search(r'href="(\?after=[^"]+)"', page.text)
+        assert len(page.content) < 110_000
+        if following is None:
+            break
+        page = client.get(f"/datasets/{repo}/tree/main{html.unescape(following[1])}")
+    assert before.keys() <= seen
+    assert len(difference.content) < 110_000
+    assert "200 files changed" in difference.text
+
+
 def test_the_header_of_a_tensor_file_is_shown(client):
     page = client.get(f"{WEIGHTS}/blob/main/commentary.safetensors").text
     assert "<code>commentary.logits</code>" in page
@@ -234,6 +257,17 @@ def test_snippets_are_python_and_name_what_the_library_has(made, kind):
                 source = next(path for path in (room / "__init__.py", room.with_suffix(".py")) if path.exists())
                 for alias in node.names:
                     assert f'"{alias.name}"' in source.read_text(), (snippet.title, alias.name)
+
+
+def test_the_rest_interface_is_described_with_parameters_and_answers(client):
+    page = client.get("/rest").text
+    routes = [path for path in client.get("/openapi.json").json()["paths"] if path.startswith("/api/commentaries")]
+    assert len(routes) == 6
+    for path in routes:
+        assert f"curl http://testserver{path}</code>" in page
+    for word in ("min_gain", "gain | updated | name", "sklearn/digits", "An answer", "best_gain_ci95"):
+        assert word in page
+    assert 'href="/rest"' in client.get("/").text
 
 
 def test_axes_hold_zero_on_round_ticks():

@@ -19,6 +19,7 @@ from commentary_hub_server.routes.pages._templates import home
 from commentary_hub_server.rules.catalogue import Commentary, Entry, Place, read_commentary, render_card_html
 
 MAX_PICTURES = 12
+MAX_STUDENTS, MAX_CONTROLS = 8, 16
 _MAX_CARD_BYTES = 1 << 20
 _PICTURES = (".png", ".jpg", ".jpeg", ".gif")
 
@@ -124,10 +125,12 @@ def _boards(evidence: Evidence | None) -> list[Board]:
     outcomes = {(verdict.student, verdict.control): verdict.outcome for verdict in evidence.verdicts}
     axis = Axis.over(*(end for line in evidence.measurements for end in line.difference_ci95 or ()))
     boards = []
-    for student in dict.fromkeys(line.student for line in evidence.measurements):
+    for student in [*dict.fromkeys(line.student for line in evidence.measurements)][:MAX_STUDENTS]:
         lines = [line for line in evidence.measurements if line.student == student]
         own = next((line for line in lines if line.difference_mean is None), None)
-        compared = tuple((line, outcomes.get((student, line.control))) for line in lines if line is not own)
+        compared = tuple((line, outcomes.get((student, line.control))) for line in lines if line is not own)[
+            :MAX_CONTROLS
+        ]
         boards.append(Board(student, own, compared, axis))
     return boards
 

@@ -9,7 +9,7 @@ from commentary_hub.errors import TensorFileInvalid
 from commentary_hub_server.routes.pages._site import Site
 from commentary_hub_server.rules.catalogue import Place, StoredFile, difference, read_header
 
-MAX_FILES = 500
+MAX_FILES = 150
 MAX_TEXT_BYTES = 60_000  # escaped, this stays below a page's 150 kB
 MAX_PICTURE_BYTES = 8 * 1024 * 1024
 MAX_TENSORS = 500
@@ -23,14 +23,16 @@ def add_files(router: APIRouter, site: Site) -> None:
     """Add the pages about files and revisions."""
 
     @router.get("/datasets/{owner}/{name}/tree/{revision:path}")
-    def tree(request: Request, owner: str, name: str, revision: str) -> Response:
+    def tree(request: Request, owner: str, name: str, revision: str, after: str = "") -> Response:
         place, commit = _at(site, request, owner, name, revision)
         if place is None or commit is None:
             return site.missing(request)
         files = site.shelf.files(place.repo_id, commit)
+        later = [file for file in files if file.path > after]
         return site.render(
-            request, "files.html", **site.heading(request, place), revision=commit, files=files[:MAX_FILES],
+            request, "files.html", **site.heading(request, place), revision=commit, files=later[:MAX_FILES],
             count=len(files), total_bytes=sum(file.size_bytes for file in files),
+            after=later[MAX_FILES - 1].path if len(later) > MAX_FILES else None,
             shown=(".safetensors", *TEXTS, *_PICTURE_NAMES),
         )  # fmt: skip
 

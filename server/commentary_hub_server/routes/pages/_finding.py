@@ -21,7 +21,7 @@ _FACETS = {
 }  # fmt: skip
 _SORTS = {"gain": "measured gain", "updated": "newest", "name": "name"}
 _SHOWN = 6
-_COMPARED = 6
+_COMPARED, _DATASETS = 6, 100
 _SPARK = Axis(-0.1, 0.2)
 """The fixed axis of small intervals in lists, so that rows can be compared by eye."""
 
@@ -114,11 +114,12 @@ def _add_home(router: APIRouter, site: Site) -> None:
 def _add_datasets(router: APIRouter, site: Site) -> None:
     @router.get("/datasets")
     def datasets(request: Request) -> Response:
-        lines = site.catalogue.datasets(site.viewer(request), limit=200)
+        lines = site.catalogue.datasets(site.viewer(request), limit=_DATASETS)
         return site.render(
             request,
             "datasets.html",
             lines=lines,
+            is_cut=len(lines) == _DATASETS,
             axis=Axis.over(*(value for line in lines for value in (line.best_low, line.best_high))),
         )
 

@@ -9,6 +9,7 @@ from commentary_hub_server.routes.pages._account import add_account
 from commentary_hub_server.routes.pages._commentary import add_commentary
 from commentary_hub_server.routes.pages._files import add_files
 from commentary_hub_server.routes.pages._finding import add_finding
+from commentary_hub_server.routes.pages._interface import add_interface
 from commentary_hub_server.routes.pages._site import Site
 from commentary_hub_server.routes.pages._templates import STATIC, version
 from commentary_hub_server.rules.catalogue import Accounts, Catalogue, Shelf
@@ -35,6 +36,7 @@ def build_router(catalogue: Catalogue, shelf: Shelf, accounts: Accounts, secret:
         return FileResponse(STATIC / name, media_type=_TYPES[name], headers=headers)
 
     add_finding(router, site)
+    add_interface(router, site)
     add_account(router, site)
     add_files(router, site)
     add_commentary(router, site)

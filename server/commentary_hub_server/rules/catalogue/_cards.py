@@ -17,7 +17,7 @@ from commentary_hub.errors import ManifestInvalid
 from commentary_hub.manifest import split_card
 from commentary_hub_server.rules.catalogue import _mathematics
 
-MAX_CARD_CHARACTERS = 200_000
+MAX_CARD_CHARACTERS = 60_000
 _PICTURES = (".png", ".jpg", ".jpeg", ".gif", ".webp")
 _TAGS = {
     "a", "blockquote", "br", "code", "dd", "del", "dl", "dt", "em", "h2", "h3", "h4", "h5", "h6", "hr", "img", "li",
@@ -34,7 +34,9 @@ _MAX_FORMULAS = 200
 
 
 def render_card_html(text: str, picture_base: str) -> str:
-    """The card's body without its YAML block; relative pictures are resolved below ``picture_base``.
+    """The card's body without its YAML block, safe to show; relative pictures are resolved below ``picture_base``.
+
+    Of a long card the first 60,000 characters.
 
     Mathematics ($…$, $$…$$) becomes MathML (the first 200 formulas), or stays as its source. Headings are moved down
     one level, because the page has its own first one. A card whose YAML block cannot be read shows as it is.

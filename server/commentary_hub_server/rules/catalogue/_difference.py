@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import islice
 from typing import Literal
@@ -11,6 +12,8 @@ from commentary_hub_server.rules.catalogue._shelf import Shelf, StoredFile
 
 MAX_TEXT_BYTES = 64 * 1024
 MAX_LINES = 400
+MAX_CHARACTERS = 50_000  # of all lines together: a page has to carry them
+_MAX_LINE = 400
 MAX_FILES = 200
 _TEXTS = (".json", ".md", ".toml", ".txt", ".csv", ".yaml", ".yml")
 
@@ -29,7 +32,11 @@ class FileChange:
 
 
 def difference(shelf: Shelf, repo_id: str, before: str, after: str) -> list[FileChange]:
-    """Changed files from one commit to another, at most 200, texts up to 64 kB with at most 400 lines."""
+    """Changed files from one commit to another, at most 200; texts up to 64 kB with at most 400 lines.
+
+    Of all files together at most 50,000 characters of lines are given, of a line the first 400.
+    """
+    left = MAX_CHARACTERS
     old = {file.path: file for file in shelf.files(repo_id, before)}
     new = {file.path: file for file in shelf.files(repo_id, after)}
     changes = []
@@ -41,9 +48,22 @@ def difference(shelf: Shelf, repo_id: str, before: str, after: str) -> list[File
         if path.lower().endswith(_TEXTS) and max(sizes) <= MAX_TEXT_BYTES:
             old_lines = _lines(shelf, repo_id, before, path) if was else []
             new_lines = _lines(shelf, repo_id, after, path) if now else []
-            lines = tuple(islice(difflib.unified_diff(old_lines, new_lines, lineterm="", n=2), 2, 2 + MAX_LINES))
+            changed = difflib.unified_diff(old_lines, new_lines, lineterm="", n=2)
+            lines = _within(left, (line[:_MAX_LINE] for line in islice(changed, 2, 2 + MAX_LINES)))
+            left -= sum(map(len, lines))
         changes.append(FileChange(path, change, *sizes, lines))
     return changes
+
+
+def _within(characters: int, lines: Iterable[str]) -> tuple[str, ...]:
+    """As many of the lines as fit."""
+    kept: list[str] = []
+    for line in lines:
+        characters -= len(line)
+        if characters < 0:
+            break
+        kept.append(line)
+    return tuple(kept)
 
 
 def _lines(shelf: Shelf, repo_id: str, revision: str, path: str) -> list[str]:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from commentary_hub.manifest import Evidence, Manifest, tensor_digest
 
+_MANY = 50  # students and parents that are listed of one commentary
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -79,7 +81,7 @@ def describe(
         folder=folder,
         method=manifest.recipe.method if manifest.recipe else None,
         licence=manifest.licence,
-        students=tuple(dict.fromkeys(students)),
+        students=tuple(dict.fromkeys(students))[:_MANY],
         gain=mean,
         gain_low=low,
         gain_high=high,
@@ -88,7 +90,7 @@ def describe(
         deprecated=manifest.status.state == "deprecated",
         description=manifest.description,
         card=card,
-        parents=tuple(dict.fromkeys(parent.reference for parent in manifest.parents)),
+        parents=tuple(dict.fromkeys(parent.reference for parent in manifest.parents))[:_MANY],
     )
 
 
