@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from torch.utils.data import ConcatDataset, Subset, TensorDataset
-from torchvision.datasets import ImageFolder
+from torchvision.datasets import CIFAR10, CIFAR100, EMNIST, KMNIST, MNIST, FashionMNIST, ImageFolder
 from torchvision.datasets.folder import default_loader
 
 from commentary_hub.data._columns import Columns, find_columns, pick, sample_columns
@@ -29,6 +29,7 @@ from commentary_hub.errors import InputError
 
 Indices = NDArray[np.int64]
 CHUNK = 1024
+_IN_MEMORY = (MNIST, FashionMNIST, KMNIST, EMNIST, CIFAR10, CIFAR100)
 
 
 class RawExamples(ABC):
@@ -122,7 +123,7 @@ class _Items(RawExamples):
         classes = getattr(dataset, "classes", None)
         if isinstance(classes, Sequence) and not isinstance(classes, str):
             self.classes = tuple(str(name) for name in classes)
-        self.identity = _files_identity(self._dataset)
+        self.identity = _files_identity(self._dataset) or _memory_identity(self._dataset)
 
     def __len__(self) -> int:
         return len(self._dataset)
@@ -216,6 +217,17 @@ def _files_identity(dataset: Any) -> str | None:
         status = Path(path).stat()
         parts += [str(Path(path).resolve()), str(status.st_size), str(status.st_mtime_ns), str(target)]
     return digest("files", *parts)
+
+
+def _memory_identity(dataset: Any) -> str | None:
+    """What torchvision's datasets in memory hold: their arrays, hashed as a whole, which is quicker than keying."""
+    if type(dataset) not in _IN_MEMORY:
+        return None
+    parts = [type(dataset).__name__]
+    for values in (dataset.data, dataset.targets):
+        array = np.ascontiguousarray(values)
+        parts += [str(array.shape), str(array.dtype), hashlib.blake2b(array.data).hexdigest()]
+    return digest("memory", *parts)
 
 
 def decode_image(cell: Any) -> Image.Image:

@@ -10,11 +10,12 @@ from datasets import ClassLabel, Dataset, Features, Value
 from datasets import Image as ImageFeature
 from PIL import Image
 from torch.utils.data import ConcatDataset, Subset, TensorDataset
-from torchvision.datasets import ImageFolder
+from torchvision.datasets import MNIST, ImageFolder
 
 from commentary_hub.data import _keyed as keyed
 from commentary_hub.data import cache_folder, content_keys, dataset_keys, keep, raw_examples, target_digests
 from commentary_hub.errors import InputError
+from tests.data.idx import write_idx
 
 N = 2500
 X = torch.randn(N, 3, generator=torch.Generator().manual_seed(0))
@@ -114,6 +115,26 @@ def test_what_does_not_say_what_it_holds_is_not_cached(dataset, own_cache):
     assert raw_examples(dataset).identity is None
     dataset_keys(raw_examples(dataset))
     assert not own_cache.exists()
+
+
+@pytest.mark.filterwarnings("ignore:The given NumPy array is not writable")
+def test_torchvisions_datasets_in_memory_are_known_by_what_they_hold(tmp_path, own_cache):
+    pictures = np.random.default_rng(0).integers(0, 256, (40, 28, 28), dtype=np.uint8)
+    write_idx(tmp_path, pictures, np.arange(40) % 10)
+    first, second = Counting(MNIST(tmp_path)), Counting(MNIST(tmp_path, transform=np.asarray))
+    keys, _ = dataset_keys(first.raw)
+    again, _ = dataset_keys(second.raw)
+    assert (first.reads, second.reads) == (2, 0)
+    assert np.array_equal(keys, again)
+    assert np.array_equal(keys, content_keys(pictures))
+    changed = MNIST(tmp_path)
+    changed.targets[0] += 1
+    darker = MNIST(tmp_path)
+    darker.data[3] = 0
+    subclass = type("Mine", (MNIST,), {"raw_folder": MNIST(tmp_path).raw_folder})(tmp_path)
+    identities = [raw_examples(dataset).identity for dataset in (MNIST(tmp_path), changed, darker)]
+    assert len(set(identities)) == 3
+    assert raw_examples(subclass).identity is None
 
 
 def test_a_loader_of_ones_own_is_not_trusted_to_stay_the_same(tmp_path):

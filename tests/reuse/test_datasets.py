@@ -21,6 +21,7 @@ from commentary_hub.learning import SGD, Student, Unrolled, learn
 from commentary_hub.networks import network
 from commentary_hub.recipes import save
 from commentary_hub.reuse import bind
+from tests.data.idx import write_idx
 from tests.reuse.bound import stored
 
 SIZE = 60
@@ -138,17 +139,6 @@ def test_two_processes_of_a_distributed_run_share_the_examples(commentary, worke
             assert torch.allclose(binding.weights()[rows], EXPECTED[places], atol=1e-6)
             seen += rows.tolist()
     assert sorted(seen) == list(range(SIZE))
-
-
-def write_idx(folder, pictures, labels):
-    """The four files of MNIST, uncompressed, as torchvision reads them."""
-    raw = folder / "MNIST/raw"
-    raw.mkdir(parents=True)
-    for part in ("train", "t10k"):
-        header = np.array([0x803, *pictures.shape], ">i4").tobytes()
-        (raw / f"{part}-images-idx3-ubyte").write_bytes(header + pictures.tobytes())
-        header = np.array([0x801, len(labels)], ">i4").tobytes()
-        (raw / f"{part}-labels-idx1-ubyte").write_bytes(header + labels.astype(np.uint8).tobytes())
 
 
 def generated(folder):
