@@ -11,9 +11,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from commentary_hub.artefact._tensors import DTYPES, index_files
+from commentary_hub.artefact._tensors import DTYPES
 from commentary_hub.errors import TensorFileInvalid
-from commentary_hub.manifest import TENSORS_INDEX_NAME, TENSORS_NAME, Manifest, TensorInfo
+from commentary_hub.manifest import Manifest, TensorInfo
 
 _LENGTH_BYTES = 8
 _FIRST_READ = 1 << 14  # holds the header of any artefact but one of hundreds of tensors
@@ -35,10 +35,6 @@ class Source(Protocol):
 
     def read(self, name: str, start: int, stop: int) -> bytes:
         """The bytes ``start`` to ``stop`` (exclusive) of a file; called by several threads at once."""
-        ...
-
-    def fetch(self, name: str) -> Path:
-        """A small file as a whole."""
         ...
 
 
@@ -76,15 +72,12 @@ def places(source: Source) -> dict[str, TensorPlace]:
     Raises `TensorFileInvalid` where a header is no header, contradicts the manifest, or points outside its file.
     """
     manifest = source.manifest
-    names: tuple[str, ...] = (TENSORS_NAME,)
-    if TENSORS_INDEX_NAME in manifest.files:
-        names = index_files(source.fetch(TENSORS_INDEX_NAME))
     found: dict[str, TensorPlace] = {}
-    for name in names:
-        if name not in manifest.files:
-            raise TensorFileInvalid(f"the manifest of {manifest.name} does not name {name}: pull it again", path=name)
+    for name in manifest.tensor_files:
         header, data = _header(source, name, manifest.files[name].size_bytes)
         for tensor, said in header.items():
+            if tensor in found:
+                raise TensorFileInvalid(f"tensor {tensor!r} lies in {found[tensor].file} and in {name}", tensor=tensor)
             if tensor != "__metadata__":
                 found[tensor] = _place(name, tensor, said, manifest, data, manifest.files[name].size_bytes)
     return found

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from commentary_hub.artefact._card import card_body
 from commentary_hub.artefact._rows import Rows, merge_rows
-from commentary_hub.artefact._tensors import describe_tensors, tensor_file_names, write_tensors
+from commentary_hub.artefact._tensors import describe_tensors, write_tensors
 from commentary_hub.commentaries import Commentary, Reduction
 from commentary_hub.errors import ArtefactError, InputError, ShapeError
 from commentary_hub.manifest import (
@@ -227,9 +227,6 @@ def _move_into_place(staging: Path, target: Path) -> None:
         if path.is_file():
             with path.open("rb") as file:
                 os.fsync(file.fileno())
-    for name in tensor_file_names(staging):
-        if not (staging / name).is_file():
-            raise ArtefactError(f"{staging / name} was not written: save again", folder=target)
     fresh = artefact_files(staging)
     for name in _replaced_files(target):
         if name not in fresh:

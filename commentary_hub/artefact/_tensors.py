@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from commentary_hub.errors import TensorFileInvalid
-from commentary_hub.manifest import TENSORS_INDEX_NAME, TENSORS_NAME, Manifest, TensorInfo
+from commentary_hub.manifest import TENSORS_NAME, Manifest, TensorInfo
 
 _PATTERN = TENSORS_NAME.replace(".safetensors", "{suffix}.safetensors")
 _FINITE_CHUNK = 1 << 24
@@ -28,16 +27,18 @@ def write_tensors(folder: Path, tensors: Mapping[str, Tensor], *, max_shard_size
 def read_tensors(folder: Path, manifest: Manifest) -> dict[str, Tensor]:
     """All tensors of an artefact, memory-mapped: pages are read from disk when they are touched.
 
-    The header must agree with the manifest before any tensor is used: same names, shapes and dtypes. Raises
-    `TensorFileInvalid` for a truncated or hostile file, a tensor the manifest does not know, and for NaN or infinity.
+    The files are those that the manifest names and its digests cover; an index beside them is for other tools. A header
+    must agree with the manifest before any tensor is used: same names, shapes and dtypes. Raises `TensorFileInvalid`
+    for a truncated or hostile file, a tensor that the manifest does not know or that lies in two files, and for NaN or
+    infinity.
     """
     tensors: dict[str, Tensor] = {}
-    for name in tensor_file_names(folder):
+    for name in manifest.tensor_files:
         path = folder / name
         try:
             with safe_open(path, framework="pt") as file:
                 for tensor_name in file.keys():  # noqa: SIM118  (safe_open is no mapping)
-                    expected = manifest.tensors.get(tensor_name)
+                    expected = manifest.tensors.get(tensor_name) if tensor_name not in tensors else None
                     piece = file.get_slice(tensor_name)
                     found = TensorInfo(shape=tuple(piece.get_shape()), dtype=piece.get_dtype())
                     if expected != found:
@@ -61,24 +62,6 @@ def read_tensors(folder: Path, manifest: Manifest) -> dict[str, Tensor]:
     return tensors
 
 
-def tensor_file_names(folder: Path) -> tuple[str, ...]:
-    """The tensor files of a folder: one, or those that the index names."""
-    index = folder / TENSORS_INDEX_NAME
-    return index_files(index) if index.is_file() else (TENSORS_NAME,)
-
-
-def index_files(index: Path) -> tuple[str, ...]:
-    """The tensor files that an index names, all beside it."""
-    try:
-        weight_map = json.loads(index.read_text())["weight_map"]
-        names = sorted(set(weight_map.values()))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise TensorFileInvalid(f"{index} is not a safetensors index: {error}", path=index) from None
-    if any(Path(name).name != name for name in names):
-        raise TensorFileInvalid(f"{index} names a file outside the folder: pull the commentary again", path=index)
-    return tuple(names)
-
-
 def describe_tensors(tensors: Mapping[str, Tensor]) -> dict[str, TensorInfo]:
     """Shapes and dtypes in safetensors' spelling."""
     return {name: TensorInfo(shape=tuple(t.shape), dtype=_NAMES[t.dtype]) for name, t in sorted(tensors.items())}
@@ -100,7 +83,7 @@ def check_finite(tensors: Mapping[str, Tensor], *, where: Path) -> None:
 
 
 def _describe(info: TensorInfo | None) -> str:
-    return "nothing of that name" if info is None else f"{info.dtype} {list(info.shape)}"
+    return "nothing more of that name" if info is None else f"{info.dtype} {list(info.shape)}"
 
 
 DTYPES = {

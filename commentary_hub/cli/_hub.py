@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from commentary_hub import hub
+from commentary_hub.cli._printed import cell
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 _OUTCOMES = {
@@ -81,7 +82,13 @@ def find(
         if one.gain_ci95 is not None:
             gain += f" [{one.gain_ci95[0]:+.1%}, {one.gain_ci95[1]:+.1%}]".replace("[", r"\[")
         verified = " (verified)" if one.verified else ""
-        table.add_row(_name(one), one.kind or "", one.dataset or "", _OUTCOMES.get(one.outcome, "") + verified, gain)
+        table.add_row(
+            cell(_name(one)),
+            cell(one.kind or ""),
+            cell(one.dataset or ""),
+            _OUTCOMES.get(one.outcome, "") + verified,
+            gain,
+        )
     Console().print(table)
 
 

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 from commentary_hub.cli import _evaluate, _hub, _interchange, _learn, _show
+from commentary_hub.cli._printed import printable
 from commentary_hub.errors import CommentaryHubError, ReferenceSyntaxError, UsageError
 
 _COMMANDS = "commentary_hub.commands"
@@ -71,7 +72,7 @@ def main() -> None:
         wrong_use = isinstance(error, UsageError | ReferenceSyntaxError)
         if "--json" in sys.argv:
             typer.echo(json.dumps({"error": type(error).__name__, "message": error.message}))
-        typer.secho(f"error: {' '.join(error.message.split())}", fg=typer.colors.RED, err=True)
+        typer.secho(f"error: {printable(error.message)}", fg=typer.colors.RED, err=True)
         raise SystemExit(2 if wrong_use else 1) from None
     except BrokenPipeError:
         raise SystemExit(1) from None

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from commentary_hub import hub
+from commentary_hub.cli._printed import cell
 from commentary_hub.errors import EvidenceError, UsageError
 from commentary_hub.manifest import EVIDENCE_NAME, Evidence, Manifest, tensor_digest, verify_folder
 
@@ -107,7 +107,7 @@ def _facts(manifest: Manifest, evidence: Evidence | None) -> Table:
         ("description", manifest.description),
     ):
         if value:
-            table.add_row(f"[bold]{name}[/]", value)
+            table.add_row(f"[bold]{name}[/]", cell(value))
     return table
 
 
@@ -119,14 +119,16 @@ def measurements_table(evidence: Evidence) -> Table:
         difference = ""
         if row.difference_mean is not None and row.difference_ci95 is not None:
             difference = f"{row.difference_mean:+.1%} ({row.difference_ci95[0]:+.1%} to {row.difference_ci95[1]:+.1%})"
-        table.add_row(row.student, row.control, f"{row.accuracy_mean:.1%} ({low:.1%} to {high:.1%})", difference)
+        table.add_row(
+            cell(row.student), cell(row.control), f"{row.accuracy_mean:.1%} ({low:.1%} to {high:.1%})", difference
+        )
     return table
 
 
 def _examples_table(end: str, found: list[dict[str, Any]]) -> Table:
     table = Table("example", "label", "weight", "what it is", title=f"The {len(found)} examples of {end} weight")
     for one in found:
-        table.add_row(f"{one['position']:,}", escape(one["label"]), f"{one['weight']:.3f}", escape(one["summary"]))
+        table.add_row(f"{one['position']:,}", cell(one["label"]), f"{one['weight']:.3f}", cell(one["summary"]))
     return table
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from huggingface_hub import HfApi, hf_hub_download, hf_hub_url, try_to_load_from_cache
+from huggingface_hub import HfApi, hf_hub_url, try_to_load_from_cache
 from huggingface_hub.utils import build_hf_headers, hf_raise_for_status, http_stream_backoff
 
 from commentary_hub.errors import HubError
@@ -59,20 +59,6 @@ class Remote:
                 endpoint=endpoint,
             )
         return content
-
-    def fetch(self, name: str) -> Path:
-        """A small file as a whole, in the cache."""
-        with hub_errors(f"pulling {name} of {self._repo_id}", self._repo_id, self._api.endpoint):
-            return Path(
-                hf_hub_download(
-                    self._repo_id,
-                    self._prefix + name,
-                    repo_type="dataset",
-                    revision=self.commit,
-                    token=self._api.token,
-                    endpoint=self._api.endpoint,
-                )
-            )
 
 
 def remote(

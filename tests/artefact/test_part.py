@@ -28,9 +28,6 @@ class Far:
             file.seek(start)
             return file.read(stop - start)
 
-    def fetch(self, name):
-        return self.folder / name
-
 
 def spread(rng):
     return rng.integers(0, 256, (M, 16), dtype=np.uint8)

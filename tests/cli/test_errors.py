@@ -112,3 +112,20 @@ def test_users_are_added_while_the_data_is_served_and_their_token_is_shown_once(
     code, _, err = call("token", "create", "nobody", "--data-dir", tmp_path)
     assert code == 1
     one_line(err, "nobody")
+
+
+def test_what_strangers_wrote_does_not_move_the_cursor(call, tmp_path):
+    shutil.copytree(GOLDEN, tmp_path / "a")
+    path = tmp_path / "a" / "commentary.json"
+    manifest = json.loads(path.read_text())
+    manifest["description"] = "mine\x1b]0;OWNED\x07\x1b[2J \x1b]8;;http://evil\x1b\\click\u202e [/x] [bold]"
+    manifest["dataset"]["identity"]["id"] = "[/x]\x1b[31m"
+    path.write_text(json.dumps(manifest))
+    code, out, err = call("show", tmp_path / "a")
+    assert code == 0, err
+    assert not {"\x1b", "\x07", "\u202e"} & set(out)
+    assert "[/x]" in out
+    assert "[bold]" in out
+    code, _, err = call("show", tmp_path / "not\x1b[2Jthere" / "x")
+    assert code != 0
+    assert "\x1b" not in err.removeprefix("\x1b[31m").removesuffix("\x1b[0m\n")

@@ -8,6 +8,7 @@ import zipfile
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from commentary_hub.artefact import load
 from commentary_hub.errors import (
@@ -172,10 +173,29 @@ def test_a_manifest_that_names_files_outside(folder, name):
         load(folder)
 
 
-def test_an_index_that_names_files_outside(folder):
+@pytest.mark.parametrize("target", ["../commentary.safetensors", "plots/weights.png"])
+def test_an_index_decides_nothing(folder, target):
+    """Another file's tensors, under the name of a picture or outside: what is loaded is what the digests cover."""
+    honest = load(folder)
+    other = {name: torch.full_like(tensor, 7) for name, tensor in load_file(folder / "commentary.safetensors").items()}
+    (folder / target).parent.mkdir(exist_ok=True)
+    save_file(other, folder / target)
     index = folder / "commentary.safetensors.index.json"
-    index.write_text(json.dumps({"weight_map": {"commentary.logits": "../commentary.safetensors"}}))
-    with pytest.raises(TensorFileInvalid, match="outside"):
+    index.write_text(json.dumps({"weight_map": dict.fromkeys(other, target)}))
+    named = [index.name] if target.startswith("..") else [index.name, target]
+    files = json.loads((folder / "commentary.json").read_text())["files"]
+    edit(folder, files=files | {name: FileDigest.of_file(folder / name).model_dump() for name in named})
+    found = load(folder)
+    assert found.tensor_digest == honest.tensor_digest
+    assert torch.equal(found.commentary.logits, honest.commentary.logits)
+
+
+def test_a_tensor_in_two_files_is_refused(folder):
+    twin = folder / "twin.safetensors"
+    twin.write_bytes((folder / "commentary.safetensors").read_bytes())
+    files = json.loads((folder / "commentary.json").read_text())["files"]
+    edit(folder, files=files | {twin.name: FileDigest.of_file(twin).model_dump()})
+    with pytest.raises(TensorFileInvalid, match="nothing more of that name"):
         load(folder)
 
 
