@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from commentary_hub.artefact import StoredCommentary
-from commentary_hub.commentaries import AttentionMask, ExampleWeights, LabelBlend, WeightNetwork
+from commentary_hub.commentaries import AttentionMask, ExampleWeights, LabelBlend, MixtureWeights, WeightNetwork
 from commentary_hub.data import Examples
 from commentary_hub.insight._blends import heat_map
 from commentary_hub.insight._extremes import as_numbers, extremes
 from commentary_hub.insight._masks import masked
 from commentary_hub.insight._ranking import weights_over_training
+from commentary_hub.insight._shares import shares
 from commentary_hub.insight._weights import Weights, curves, histogram
 
 Pictures = dict[str, tuple[bytes, str]]
@@ -26,6 +27,7 @@ def pictures(stored: StoredCommentary, examples: Examples | None = None) -> Pict
       even sample is drawn.
     - ``weight_network``, with examples: the same, where progress counts over 16 stages of training.
     - ``label_blend``: ``blend.png``, the ratio of every pair of classes.
+    - ``mixture_weights``: ``shares.png``, the share of every source.
     - ``attention_mask``, with examples: ``masks.png``, the first twelve with their masks.
 
     Other kinds have no pictures: an empty dictionary. Raises `WrongDataset` where no example is known to a table, and
@@ -38,6 +40,8 @@ def pictures(stored: StoredCommentary, examples: Examples | None = None) -> Pict
             return _of_network(stored, examples)
         case "label_blend", LabelBlend() as commentary:
             return {"blend.png": heat_map(as_numbers(commentary.ratios()), stored.manifest.dataset.classes)}
+        case "mixture_weights", MixtureWeights() as commentary:
+            return {"shares.png": shares(commentary.probabilities())}
         case "attention_mask", AttentionMask() as commentary if examples is not None:
             return {"masks.png": masked(commentary, examples.inputs)}
         case _:

@@ -7,7 +7,8 @@ import torch
 from benchmarks.paper.text import mixture
 
 SETTINGS = {
-    "target": "plays", "length": 16, "rows": 30, "target_rows": 5, "validation": 6, "selection": 7, "test": 8,
+    "target": "plays", "news": "owner/news",
+    "length": 16, "rows": 30, "target_rows": 5, "validation": 6, "selection": 7, "test": 8,
     "student": {"width": 8, "layers": 1, "kernel": 3}, "steps": 3, "batch_size": 4, "rates": [0.01], "seeds": 2,
 }  # fmt: skip
 

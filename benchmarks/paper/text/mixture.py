@@ -15,11 +15,11 @@ from torch.utils.data import WeightedRandomSampler
 
 from benchmarks.paper.section import WORDS, Table
 from benchmarks.paper.work import Work
-from commentary_hub import evidence
+from commentary_hub import artefact, evidence, insight
 from commentary_hub.commentaries import MixtureWeights, causal_cross_entropy
 from commentary_hub.data import CHARACTERS, Examples, characters, content_keys, open_raw
 from commentary_hub.learning import Adam, Population, Student, Unrolled, learn
-from commentary_hub.manifest import judge
+from commentary_hub.manifest import DatasetIdentity, judge
 from commentary_hub.networks import network
 from commentary_hub.recipes import save
 
@@ -76,9 +76,10 @@ def _split(texts: Mapping[str, list[str]], settings: Mapping[str, Any], number: 
     rows = {name: some[: settings["rows"]] for name, some in pieces.items()}
     names = list(rows)
     of = torch.tensor([names.index(name) for name, some in rows.items() for _ in some])
-    train = _examples([piece for some in rows.values() for piece in some], length)
+    examples = partial(_examples, length=length, identity=DatasetIdentity(id=settings["news"], split="test"))
+    train = examples([piece for some in rows.values() for piece in some])
     ids = {name: characters(held[name], length=length) for name in ("selection", "test")}
-    return Trial(names, train, of, _examples(held["validation"], length), **ids)
+    return Trial(names, train, of, examples(held["validation"]), **ids)
 
 
 def _pieces(texts: list[str], length: int) -> list[str]:
@@ -87,9 +88,9 @@ def _pieces(texts: list[str], length: int) -> list[str]:
     return list(dict.fromkeys(whole[at : at + length] for at in range(0, len(whole) - length + 1, length)))
 
 
-def _examples(pieces: list[str], length: int) -> Examples:
+def _examples(pieces: list[str], *, length: int, identity: DatasetIdentity) -> Examples:
     ids = characters(pieces, length=length)
-    return Examples.of(ids, ids, keys=content_keys(pieces), form="text")
+    return Examples.of(ids, ids, keys=content_keys(pieces), form="text", identity=identity)
 
 
 def _learned(work: Work, settings: Mapping[str, Any], trial: Trial, number: int) -> dict[str, Any]:
@@ -115,7 +116,9 @@ def _learned(work: Work, settings: Mapping[str, Any], trial: Trial, number: int)
         device=work.device,
     )
     says = f"Shares of five sources for a small language model that is to be good at {settings['target']}."
-    save(work.folder / "artefacts" / f"mixture-{number}", learned, name="sources-mixture", description=says)
+    folder = work.folder / "artefacts" / f"mixture-{number}"
+    save(folder, learned, name="sources-mixture", description=says)
+    artefact.attach(folder, plots=insight.pictures(artefact.load(folder)))
     return {"probabilities": mixture.probabilities(), "seconds": learned.cost.seconds}
 
 
