@@ -8,6 +8,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
 
 from commentary_hub_server.routes.pages import _charts
 from commentary_hub_server.routes.pages._charts import points
@@ -26,7 +27,7 @@ def templates() -> Environment:
         charts=_charts, home=home, page_of=page_of, dataset_page=dataset_page, owner_page=owner_page, static=static,
         outcomes=OUTCOMES,
     )  # fmt: skip
-    found.filters.update(points=points, day=day, size=size, words=words, number=number, percent=percent)
+    found.filters.update(points=points, day=day, size=size, words=words, number=number, percent=percent, ticked=ticked)
     return found
 
 
@@ -97,6 +98,16 @@ def words(name: str) -> str:
     'example weights'
     """
     return name.replace("_", " ").replace("-", " ")
+
+
+def ticked(text: str) -> Markup:
+    """Text whose `code` stands between backticks, as HTML.
+
+    >>> print(ticked("`next` of <a> page"))
+    <code>next</code> of &lt;a&gt; page
+    """
+    parts = [str(escape(part)) for part in text.split("`")]
+    return Markup("".join(f"<code>{part}</code>" if at % 2 else part for at, part in enumerate(parts)))  # noqa: S704 - escaped above
 
 
 def number(count: int) -> str:
