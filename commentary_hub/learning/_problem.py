@@ -181,6 +181,7 @@ class Training:
         if self.augmentation is not None:
             inputs = self.augmentation(inputs, seed)
         batch = Batch(self._cast(inputs), self._cast(self.targets[rows]), rows=rows, seed=seed)
+        seed_generators(seed, inputs.device)  # a network inside a commentary may draw, as the student's dropout does
         with torch.set_grad_enabled(differentiable):  # in plain training no graph leads to the commentaries
             for commentary in self.commentaries:
                 batch = commentary(batch, age / self.domain)

@@ -74,3 +74,13 @@ def test_on_vectors(kind, optimiser):
 def test_on_pictures(kind):
     torch.manual_seed(1)
     check(training(compose(PICTURES[kind]()), smooth_convolutions(), shape=(2, 5, 5)))
+
+
+def test_a_commentary_that_draws_at_random_is_replayed_exactly():
+    torch.manual_seed(1)
+    module = torch.nn.Sequential(torch.nn.Linear(7, 5), torch.nn.Tanh(), torch.nn.Dropout(0.5), torch.nn.Linear(5, 1))
+    problem = training([WeightNetwork(module)], smooth_student(dropout=0.3))
+    full, *others = (Unrolled(memory=memory) for memory in ("full", "stored", "checkpoints"))
+    truth = full.hypergradient(problem, problem.start()).value
+    for method in others:
+        assert relative(method.hypergradient(problem, problem.start()).value, truth) < 1e-12
