@@ -56,6 +56,10 @@ def import_(
     split: Annotated[str, typer.Option(help="The dataset's split.")] = "train",
     config: Annotated[str | None, typer.Option(help="The dataset's configuration.")] = None,
     known_as: Annotated[str | None, typer.Option(help="The Hub id of a local copy.")] = None,
+    ids: Annotated[
+        str | None,
+        typer.Option(help="The dataset's column of the names that the tool used, where these are no positions."),
+    ] = None,
     targets: Annotated[str | None, typer.Option(help="The column of the labels, where it cannot be told.")] = None,
     licence: Annotated[str | None, typer.Option(help="The scores' licence.")] = None,
     as_json: AsJson = False,
@@ -72,6 +76,7 @@ def import_(
         split=split,
         config=config,
         known_as=known_as,
+        ids=ids,
         targets=targets,
         licence=licence,
     )

@@ -52,6 +52,10 @@ class RawExamples(ABC):
         values, targets = self.read(np.array([row]))
         return values[0], targets[0]
 
+    def column(self, name: str) -> list[Any]:
+        """Another column of the dataset, such as its examples' names; raises `InputError` where there is none."""
+        raise InputError(f"the dataset has no columns, so none called {name!r}: hand its values over as a list")
+
     def chunks(self, rows: Indices | None = None, *, size: int = CHUNK) -> Iterator[tuple[list[Any], list[Any]]]:
         """All examples (or those of ``rows``), ``size`` at a time."""
         order = np.arange(len(self)) if rows is None else rows
@@ -94,6 +98,7 @@ class _Table(RawExamples):
         if columns.form == "image":
             plain = plain.cast_column(columns.inputs[0], datasets.Image(decode=False))
         self._rows = plain
+        self._all = dataset.with_format(None)
         self.classes = columns.classes
         self.identity = digest("table", dataset._fingerprint, repr(columns))
 
@@ -108,6 +113,11 @@ class _Table(RawExamples):
             values = [decode_image(cell) for cell in values]
         targets = batch[self._columns.target] if self._columns.target is not None else [None] * len(rows)
         return values, list(targets)
+
+    def column(self, name: str) -> list[Any]:
+        if name not in self._all.column_names:
+            raise InputError(f"no column {name!r}: the dataset has {', '.join(self._all.column_names)}", column=name)
+        return list(self._all[name])
 
 
 class _Items(RawExamples):

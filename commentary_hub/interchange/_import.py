@@ -54,7 +54,7 @@ def import_scores(
     raw, identity = open_raw(
         dataset, split=split, config=config, revision=revision, known_as=known_as, inputs=inputs, targets=targets
     )
-    positions = scores.positions(len(raw), _ids(dataset, ids))
+    positions = scores.positions(len(raw), raw.column(ids) if isinstance(ids, str) else ids)
     keys, digests = dataset_keys(raw, classes=raw.classes, salt=salt)
     if digests is None:
         raise InputError("the dataset has no targets: name the column that holds them (targets=)")
@@ -124,16 +124,3 @@ def _ranks(values: Values) -> NDArray[np.float64]:
     first = np.cumsum(counts) - counts
     means: NDArray[np.float64] = (first + (counts - 1) / 2)[inverse]
     return means
-
-
-def _ids(dataset: Any, ids: str | Sequence[object] | None) -> Sequence[object] | None:
-    if not isinstance(ids, str):
-        return ids
-    columns = getattr(dataset, "column_names", None)
-    if columns is None or ids not in columns:
-        raise InputError(
-            f"no column {ids!r} to take the examples' names from: open the dataset with datasets.load_dataset and hand "
-            "it over, or give the names as a list (ids=)",
-            column=ids,
-        )
-    return list(dataset[ids])

@@ -141,7 +141,14 @@ def test_names_of_examples_find_them_in_any_order(tmp_path):
     table = Dataset.from_dict({"x": X.tolist(), "label": Y.tolist(), "uid": names}, features=features)
     with pytest.raises(InputError, match="ids="):
         import_scores(tmp_path / "a", scores, table, name="named")
+    with pytest.raises(InputError, match="'name'"):
+        import_scores(tmp_path / "a", scores, table, name="named", ids="name", inputs="x")
+    with pytest.raises(InputError, match="no columns"):
+        import_scores(tmp_path / "a", scores, dataset(), name="named", ids="uid")
+    table.to_parquet(tmp_path / "table.parquet")
+    import_scores(tmp_path / "b", scores, tmp_path / "table.parquet", name="named", ids="uid", inputs="x")
     import_scores(tmp_path / "a", scores, table, name="named", ids="uid", inputs="x")
+    assert load(tmp_path / "a").tensor_digest == load(tmp_path / "b").tensor_digest
     binding = bind(load(tmp_path / "a"), dataset(), threshold=0.7)
     assert (binding.counts.found, binding.counts.missing) == (30, 10)
     assert sorted(np.flatnonzero(binding.rows >= 0).tolist()) == sorted(order.tolist())
