@@ -75,11 +75,12 @@ class Unrolled:
 
     def _replayed(self, problem: Problem, state: State, first: int) -> Hypergradient:
         spacing = self._spacing(problem.steps - first, state.size_bytes)
-        kept: dict[int, State] = {}
-        last_segment = first + (problem.steps - first - 1) // spacing * spacing
+        steps = problem.steps - first
+        kept = _Kept(min(steps, -(-steps // spacing) + spacing), state)
+        last_segment = first + (steps - 1) // spacing * spacing
         for step in range(first, problem.steps):
             if (step - first) % spacing == 0 or step > last_segment:
-                kept[step] = state
+                kept.put(step, state)
             state = advance(problem, state, step)
         swept = problem if self.backward_dtype is None else problem.double()
         ends = _cast(state, self.backward_dtype).leaves()
@@ -120,17 +121,50 @@ class Unrolled:
         return fitting[0]
 
     @staticmethod
-    def _backwards(problem: Problem, kept: dict[int, State], first: int, spacing: int) -> Iterator[tuple[int, State]]:
+    def _backwards(problem: Problem, kept: _Kept, first: int, spacing: int) -> Iterator[tuple[int, State]]:
         """(step, state before it) from the last step to ``first``; states in between are computed again."""
         step = problem.steps - 1
         while step >= first:
             start = step - (step - first) % spacing
             for between in range(start, step):
                 if between + 1 not in kept:
-                    kept[between + 1] = advance(problem, kept[between], between)
+                    kept.put(between + 1, advance(problem, kept.at(between), between))
             for back in range(step, start - 1, -1):
                 yield back, kept.pop(back)
             step = start - 1
+
+
+class _Kept:
+    """States by step, each tensor's in one block of memory of ``slots`` of them: nothing is left in pieces.
+
+    A state that was taken is a view, valid until the next one is put.
+    """
+
+    def __init__(self, slots: int, like: State) -> None:
+        self._blocks = [[t.new_empty((slots, *t.shape)) for t in part] for part in like]
+        self._free = list(range(slots))
+        self._slots: dict[int, int] = {}
+
+    def __contains__(self, step: int) -> bool:
+        return step in self._slots
+
+    def put(self, step: int, state: State) -> None:
+        """Copy a state in."""
+        slot = self._slots[step] = self._free.pop()
+        for blocks, part in zip(self._blocks, state, strict=True):
+            for block, tensor in zip(blocks, part, strict=True):
+                block[slot].copy_(tensor)
+
+    def at(self, step: int) -> State:
+        """The state before ``step``."""
+        slot = self._slots[step]
+        return State(*(tuple(block[slot] for block in blocks) for blocks in self._blocks))
+
+    def pop(self, step: int) -> State:
+        """The state before ``step``, whose place is free from now on."""
+        state = self.at(step)
+        self._free.append(self._slots.pop(step))
+        return state
 
 
 def _cast(state: State, dtype: torch.dtype | None) -> State:
