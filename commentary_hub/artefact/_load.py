@@ -102,7 +102,7 @@ def _build(cls: type[Commentary], manifest: Manifest, tensors: dict[str, Tensor]
     try:
         with torch.device("meta"):
             module = cls.from_config(manifest.parameters)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, RuntimeError) as error:
         raise ManifestInvalid(
             f"parameters of kind {manifest.kind!r} cannot be read: {error}", kind=manifest.kind
         ) from error

@@ -63,7 +63,7 @@ class AttentionMask(Commentary):
         self.form: Form = form
         self.channels = channels
         self.background = float(background)
-        self.size = None if size is None else (int(size[0]), int(size[1]))
+        self.size = None if size is None else _height_and_width(size)
         self._sigma = _pair(sigma)
         self.log_sigma = nn.Parameter(torch.tensor(self._sigma).log()) if learn_sigma and form == "centre" else None
         self._given = dict(settings or {})
@@ -151,6 +151,11 @@ class AttentionMask(Commentary):
 def _positions(cells: int, side: int, like: Tensor) -> Tensor:
     """Where the middles of ``cells`` equal cells lie along ``side`` pixels: 0 … side − 1 for one cell per pixel."""
     return (torch.arange(cells, dtype=like.dtype, device=like.device) + 0.5) * (side / cells) - 0.5
+
+
+def _height_and_width(size: Sequence[int]) -> tuple[int, int]:
+    height, width = size
+    return int(height), int(width)
 
 
 def _pair(sigma: float | Sequence[float]) -> tuple[float, float]:

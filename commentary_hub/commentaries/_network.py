@@ -27,6 +27,8 @@ class Inner(nn.Module):
 
     def __init__(self, source: str | nn.Module, settings: Mapping[str, Any]) -> None:
         super().__init__()
+        if not isinstance(source, str | nn.Module):
+            raise InputError(f"network is {source!r}: give the name of a network, or a module of your own")
         self._name = source if isinstance(source, str) else None
         self.module = network(source, **settings) if isinstance(source, str) else source
         for part in self.module.modules():

@@ -182,6 +182,12 @@ def test_a_commentary_for_other_classes_is_refused_before_learning():
         ({"colour": "red"}, ManifestInvalid, "colour"),
         ({"sigma": "wide"}, ManifestInvalid, "cannot be read"),
         ({"channels": 4}, TensorFileInvalid, "expects"),
+        ({"channels": 1e999}, ManifestInvalid, "cannot be read"),
+        ({"channels": -3}, ManifestInvalid, "cannot be read"),
+        ({"network": None}, ManifestInvalid, "network is None"),
+        ({"network": ["conv_map"]}, ManifestInvalid, "module of your own"),
+        ({"settings": [1]}, ManifestInvalid, "cannot be read"),
+        ({"size": [12]}, ManifestInvalid, "cannot be read"),
     ],
 )
 def test_an_artefact_names_a_network_and_never_code(tmp_path, changes, error, words):
