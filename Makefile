@@ -17,7 +17,7 @@ check: .venv/tested  ## format, lint, types, import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 test-compat: .venv/tested  ## older and newer clients of the hub, each in an environment of its own (needs the package index)
-	$(BIN)/python -m pytest -m compat --timeout 1200
+	$(BIN)/python -m pytest -n 2 -m compat --timeout 1200
 format: .venv/tested
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .

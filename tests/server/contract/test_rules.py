@@ -3,61 +3,22 @@
 import hashlib
 import os
 import threading
-import uuid
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import create_engine, func, select, text
+from sqlalchemy import func, select, text
 
 from commentary_hub.errors import DigestMismatch, HubConflict, HubNotFound, InputError
 from commentary_hub_server.app import open_world
 from commentary_hub_server.rules.repositories import Change, File, Filters, object_key, store_stream
 from commentary_hub_server.rules.repositories.tables import trees
-from commentary_hub_server.settings import Settings
 from commentary_hub_server.store import connect, metadata
 from commentary_hub_server.upkeep import check, collect
 
 pytestmark = pytest.mark.xdist_group("storage")
 on_s3_too = pytest.mark.parametrize("settings", ["sqlite-local", "postgresql-local", "postgresql-s3"], indirect=True)
-
-
-@pytest.fixture(params=["sqlite-local", "postgresql-local"])
-def settings(request, tmp_path, monkeypatch):
-    name, database, objects = f"t{uuid.uuid4().hex[:12]}", "", ""
-    if request.param.startswith("postgresql"):
-        host = request.getfixturevalue("postgresql_host")
-        admin = create_engine(f"postgresql+psycopg://hub@/postgres?host={host}", isolation_level="AUTOCOMMIT")
-        with admin.connect() as connection:
-            connection.execute(text(f"CREATE DATABASE {name} TEMPLATE {request.getfixturevalue('migrated')}"))
-        admin.dispose()
-        database = f"postgresql://hub@/{name}?host={host}"
-    if request.param.endswith("s3"):
-        for variable, value in request.getfixturevalue("s3_variables").items():
-            monkeypatch.setenv(variable, value)
-        objects = f"s3://hub/{name}"
-    return Settings(data_dir=tmp_path, database_url=database, objects_url=objects)
-
-
-@pytest.fixture(scope="module")
-def migrated(postgresql_host, tmp_path_factory):
-    """A database with all tables, to copy."""
-    admin = create_engine(f"postgresql+psycopg://hub@/postgres?host={postgresql_host}", isolation_level="AUTOCOMMIT")
-    with admin.connect() as connection:
-        connection.execute(text("CREATE DATABASE migrated"))
-    admin.dispose()
-    url = f"postgresql://hub@/migrated?host={postgresql_host}"
-    open_world(Settings(data_dir=tmp_path_factory.mktemp("migrated"), database_url=url)).engine.dispose()
-    return "migrated"
-
-
-@pytest.fixture
-def world(settings):
-    one = open_world(settings)
-    one.directory.add_user("ada")
-    yield one
-    one.engine.dispose()
 
 
 @pytest.fixture

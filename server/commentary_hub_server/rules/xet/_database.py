@@ -139,7 +139,9 @@ class DatabaseIndex:
 def _insert_new(connection: Connection, table: Table, rows: list[dict[str, Any]]) -> int:
     if not rows:
         return 0
-    return int(connection.execute(upsert(connection, table).on_conflict_do_nothing(), rows).rowcount)
+    # One row goes by itself: of several at once PostgreSQL's driver does not say how many were new.
+    statement = upsert(connection, table).on_conflict_do_nothing()
+    return int(connection.execute(statement, rows[0] if len(rows) == 1 else rows).rowcount)
 
 
 def _hold(connection: Connection, held: Iterable[bytes], repo: str, until: int) -> None:

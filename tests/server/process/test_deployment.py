@@ -1,0 +1,81 @@
+"""The files that put the hub into service: what they name exists, and a client works through nginx as configured."""
+
+import contextlib
+import os
+import re
+import shutil
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+import typer.main
+import yaml
+from huggingface_hub import HfApi
+
+from commentary_hub.cli._main import build_app
+from commentary_hub_server.settings import variables
+from tests.server.hub.running import running
+
+SERVER = Path(__file__).parents[3] / "server"
+
+
+def test_the_files_name_settings_and_options_that_exist():
+    compose = yaml.safe_load((SERVER / "compose.yaml").read_text())
+    dockerfile = (SERVER / "Dockerfile").read_text()
+    known = {name for name, _, _ in variables()}
+    named = set(re.findall(r"COMMENTARY_HUB_[A-Z_]+", dockerfile + (SERVER / "nginx.conf").read_text()))
+    named |= {name for name in compose["services"]["hub"]["environment"] if name.startswith("COMMENTARY_HUB_")}
+    assert named <= known
+    serve = typer.main.get_command(build_app()).commands["serve"]
+    options = {one for parameter in serve.params for one in parameter.opts}
+    assert set(re.findall(r'"(--[a-z-]+)"', dockerfile.split("\nCMD")[1])) <= options
+    root = SERVER.parent
+    copied = [one for line in re.findall(r"^COPY (?!--)(.+) \S+$", dockerfile, re.MULTILINE) for one in line.split()]
+    assert copied
+    assert all((root / one).exists() for one in copied)
+
+
+@pytest.mark.skipif(shutil.which("nginx") is None, reason="no nginx (Debian: apt-get install nginx-light)")
+def test_a_client_works_through_the_front_server(tmp_path):
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port = one.getsockname()[1]
+    with running(tmp_path / "hub", proxy_hosts="127.0.0.1", accel_prefix="/objects") as hub:
+        text = (SERVER / "nginx.conf").read_text()
+        text = text.replace("server hub:8765", f"server {hub.url.removeprefix('http://')}")
+        text = text.replace("listen 80;", f"listen 127.0.0.1:{port};").replace(
+            "worker_processes auto", "worker_processes 1"
+        )
+        text = text.replace("/data/objects/", f"{tmp_path}/hub/objects/")
+        places = "".join(
+            f"{name}_temp_path {tmp_path}/{name};" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+        )
+        text = text.replace("http {", f"http {{ {places}")
+        (tmp_path / "nginx.conf").write_text(text)
+        user = "user root;" if os.geteuid() == 0 else ""
+        command = ["nginx", "-c", str(tmp_path / "nginx.conf"), "-p", str(tmp_path), "-e", str(tmp_path / "errors")]
+        front = subprocess.Popen([*command, "-g", f"daemon off; pid {tmp_path}/pid; {user}"])
+        try:
+            for _ in range(100):
+                with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+                    break
+                time.sleep(0.1)
+            api = HfApi(endpoint=f"http://127.0.0.1:{port}", token=hub.token("ada"))
+            made = api.create_repo("ada/set", repo_type="dataset")
+            assert made.url.startswith(f"http://127.0.0.1:{port}/")
+            big = os.urandom(3_000_000)
+            api.upload_file(path_or_fileobj=big, path_in_repo="a b/big.bin", repo_id="ada/set", repo_type="dataset")
+            api.create_branch("ada/set", branch="side/x", repo_type="dataset")
+            path = api.hf_hub_download(
+                "ada/set", "a b/big.bin", repo_type="dataset", revision="side/x", cache_dir=tmp_path / "cache"
+            )
+            assert Path(path).read_bytes() == big
+            text = b"t" * 500_000  # an object that nginx sends
+            api.upload_file(path_or_fileobj=text, path_in_repo="t.txt", repo_id="ada/set", repo_type="dataset")
+            path = api.hf_hub_download("ada/set", "t.txt", repo_type="dataset", cache_dir=tmp_path / "cache")
+            assert Path(path).read_bytes() == text
+        finally:
+            front.terminate()
+            front.wait(20)
