@@ -16,7 +16,7 @@ from commentary_hub.errors import InputError, NotDifferentiable
 from commentary_hub.learning._episodes import Episode
 from commentary_hub.learning._hypergradient import filled
 from commentary_hub.learning._optimisers import InnerOptimiser, Tensors
-from commentary_hub.learning._problem import Slope, State, _set_mode, advance, seed_generators
+from commentary_hub.learning._problem import Slope, State, advance, seed_generators, set_mode
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,7 @@ class EpisodeTraining:
         for commentary in self.commentaries:
             if commentary.at_inference:
                 batch = commentary(batch, 1.0)
-        _set_mode(self.student, training=False)
+        set_mode(self.student, training=False)
         buffers = tuple(b.clone() for b in state.buffers)
         return self._call(state.parameters, buffers, batch.inputs), replace(batch, weights=None)
 
@@ -167,7 +167,7 @@ class EpisodeTraining:
         with torch.set_grad_enabled(differentiable):
             for commentary in self.commentaries:
                 batch = commentary(batch, step / self.steps)
-        _set_mode(self.student, training=True)
+        set_mode(self.student, training=True)
         seed_generators(seed, batch.inputs.device)
         outputs = self._call(parameters, buffers, batch.inputs)
         how = self.adaptation

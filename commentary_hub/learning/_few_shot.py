@@ -85,8 +85,9 @@ def learn_episodes(
 
     Each outer step draws ``tasks`` episodes of ``train`` (of several samplers in turn), takes the hypergradient of each
     by ``method`` (default `Unrolled` with the whole graph: second-order MAML) and lets ``outer`` (default Adam with
-    lr 1e-3) update φ. Without ``learn_initialisation`` each student starts at random, commentaries alone are learned.
-    Every ``validate_every`` outer steps the mean query loss over the same ``validation_tasks`` episodes of
+    lr 1e-3) update φ. A commentary whose parameters ask for no gradient (``requires_grad_(False)``) acts as it is: so a
+    stored one is reused. Without ``learn_initialisation`` each student starts at random, commentaries alone are
+    learned. Every ``validate_every`` outer steps the mean query loss over the same ``validation_tasks`` episodes of
     ``validation`` is measured; the best φ by it is what is returned. Training and validation share no class.
 
     ``progress``, ``sink`` and ``resume`` are as in `learn`. Raises `SplitError`, `InputError` before anything runs, and
@@ -96,8 +97,11 @@ def learn_episodes(
     commentaries = _composed(commentary)
     where = torch.device(device)
     _check(samplers, validation, outer_steps, tasks, validate_every, validation_tasks)
-    if not commentaries and not learn_initialisation:
-        raise InputError("there is nothing to learn: give a commentary, or let the initialisation be learned")
+    learns = any(p.requires_grad for one in commentaries for p in one.parameters())
+    if not learns and not learn_initialisation:
+        raise InputError(
+            "there is nothing to learn: give a commentary that asks for gradients, or let the initialisation be learned"
+        )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(mix(seed, 1))
         module = student.build().to(where)

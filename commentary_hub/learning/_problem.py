@@ -161,7 +161,7 @@ class Training:
         for commentary in self.commentaries:
             if commentary.at_inference:
                 batch = commentary(batch, 1.0)
-        _set_mode(self.student, training=False)
+        set_mode(self.student, training=False)
         buffers = tuple(b.clone() for b in state.buffers)
         outputs = self._function(state.parameters[0], buffers, batch.inputs)
         return commented_loss(outputs, replace(batch, weights=None), reduction="mean", criterion=self.criterion)
@@ -185,7 +185,7 @@ class Training:
         with torch.set_grad_enabled(differentiable):  # in plain training no graph leads to the commentaries
             for commentary in self.commentaries:
                 batch = commentary(batch, age / self.domain)
-        _set_mode(self.student, training=True)
+        set_mode(self.student, training=True)
         seed_generators(seed, inputs.device)  # dropout: the caller has forked the generators
         outputs = self._function(parameters[0], buffers, batch.inputs)
         return commented_loss(outputs, batch, reduction=self.reduction, criterion=self.criterion)
@@ -225,7 +225,8 @@ def seed_generators(seed: int, device: torch.device) -> None:
         torch.cuda.manual_seed(seed)
 
 
-def _set_mode(student: nn.Module, *, training: bool) -> None:
+def set_mode(student: nn.Module, *, training: bool) -> None:
+    """Training or evaluation mode; batch normalisation uses the batch's statistics in both."""
     if student.training == training:
         return
     student.train(training)

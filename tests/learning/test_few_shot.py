@@ -220,6 +220,17 @@ def test_commentaries_alone_learn_over_students_that_start_anew():
     assert run.learned.cost.inner_steps == 2 * 2 * 2
 
 
+def test_a_stored_commentary_acts_as_it_is_while_an_initialisation_is_learned():
+    frozen = support_weights().requires_grad_(False)
+    before = [p.clone() for p in frozen.parameters()]
+    with_it, without = meta(commentary=frozen), meta()
+    assert all(torch.equal(p, q) for p, q in zip(before, frozen.parameters(), strict=True))
+    pairs = zip(with_it.student.parameters(), without.student.parameters(), strict=True)
+    assert any(not torch.equal(p, q) for p, q in pairs)
+    with pytest.raises(InputError, match="asks for gradients"):
+        meta(commentary=frozen, learn_initialisation=False)
+
+
 def test_a_convolutional_student_keeps_no_state():
     student = Conv4(1, 3, width=4)
     assert not list(student.buffers())
