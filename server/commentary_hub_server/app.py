@@ -52,7 +52,6 @@ class World:
     directory: Directory
     repositories: Repositories
     history: History
-    indexer: Indexer
     catalogue: Catalogue
     shelf: RepositoryShelf
     xet: XetService
@@ -85,11 +84,16 @@ def open_world(settings: Settings) -> World:
     engine = connect(settings.database)
     migrate(engine)
     objects = open_objects(settings.objects)
-    directory, repositories, catalogue = Directory(engine), Repositories(engine), Catalogue(engine)
-    leases = Leases(engine)
+    directory, catalogue, leases = Directory(engine), Catalogue(engine), Leases(engine)
     with one_at_a_time(engine):
         catalogue.create()
     signer = Signer(secret.encode())
+
+    def read(connection: Any, repository: Repository, file: File, limit: int) -> bytes:
+        return history.read_in(connection, repository, file, limit)
+
+    indexer = Indexer(catalogue, read)
+    repositories = Repositories(engine, indexer)
     files = _XetFiles(repositories)
 
     def may_read(user: str, repository: str) -> bool:
@@ -98,15 +102,11 @@ def open_world(settings: Settings) -> World:
 
     files.service = XetService(StoredXorbs(objects, leases), DatabaseIndex(engine), signer, may_read)
 
-    def read(connection: Any, repository: Repository, file: File, limit: int) -> bytes:
-        return history.read_in(connection, repository, file, limit)
-
-    indexer = Indexer(catalogue, read)
     history = History(engine, objects, leases, indexed=indexer, xet=files)
     shelf = RepositoryShelf(repositories, history)
     return World(
-        settings, engine, objects, leases, directory, repositories, history, indexer, catalogue, shelf, files.service,
-        signer, secret,
+        settings, engine, objects, leases, directory, repositories, history, catalogue, shelf, files.service, signer,
+        secret,
     )  # fmt: skip
 
 
@@ -125,7 +125,7 @@ def build_app(settings: Settings, world: World | None = None) -> FastAPI:
     """The application over ``settings``."""
     world = world or open_world(settings)
     doors = hub.Doors(
-        world.repositories, world.history, world.indexer, world.directory, world.objects, world.xet, world.signer,
+        world.repositories, world.history, world.directory, world.objects, world.xet, world.signer,
         Uploads(world.objects, world.leases), public_url=settings.public_url.rstrip("/"),
         quota_bytes=settings.quota_bytes or None, accel_prefix=settings.accel_prefix or None,
         redirect_s=settings.redirect_s or None,
@@ -150,7 +150,7 @@ def build_app(settings: Settings, world: World | None = None) -> FastAPI:
             doors.check_quota(found.owner, more_bytes)
 
     metrics = _add_health(app, world)
-    membership = Membership(world.directory, world.repositories, world.indexer)
+    membership = Membership(world.directory, world.repositories)
     app.include_router(
         catalogue_routes.build_router(world.catalogue, world.shelf, lambda r: viewer_of(doors.profile(r)))
     )

@@ -1,6 +1,7 @@
 """The catalogue over REST: answers, documentation, conditions, and who gets them."""
 
 import io
+from dataclasses import replace
 
 import pyarrow.ipc
 import pytest
@@ -145,6 +146,16 @@ def test_private_ones_are_in_no_count_facet_suggestion_or_comparison(client):
     assert client.get(f"{BASE}/datasets/katherine/letters").content.replace(b"katherine/letters", b"") == (
         client.get(f"{BASE}/datasets/katherine/nothing").content
     )
+
+
+def test_one_commentary_is_for_those_who_may_read_its_repository_whatever_the_index_says():
+    app, _, shelf, _ = world(24)
+    name = "ada/digits-example-weights-0"
+    shelf.places[name] = replace(shelf.places[name], private=True)
+    client = TestClient(app)
+    for path in (f"/{name}", f"/{name}/rows", f"/compare?id={name}&id={name}"):
+        assert client.get(BASE + path).status_code == 404
+        assert client.get(BASE + path, headers=as_user("ada")).status_code == 200
 
 
 def test_every_route_is_documented_with_an_example(client):

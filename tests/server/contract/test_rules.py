@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import random
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -12,10 +13,12 @@ from sqlalchemy import func, select, text
 
 from commentary_hub.errors import DigestMismatch, HubConflict, HubNotFound, InputError
 from commentary_hub_server.app import open_world
+from commentary_hub_server.rules.catalogue import Query, Viewer
 from commentary_hub_server.rules.repositories import Change, File, Filters, object_key, store_stream
 from commentary_hub_server.rules.repositories.tables import trees
 from commentary_hub_server.store import connect, metadata
 from commentary_hub_server.upkeep import check, collect
+from tests.server.catalogue.artefacts import artefact
 
 pytestmark = pytest.mark.xdist_group("storage")
 on_s3_too = pytest.mark.parametrize("settings", ["sqlite-local", "postgresql-local", "postgresql-s3"], indirect=True)
@@ -351,6 +354,29 @@ def test_names_keep_their_case_move_and_are_never_two(world):
     for bad in ("tree", "resolve", "a b", "..", "x.git", "-a", "a--b", "é", "a" * 97):
         with pytest.raises(InputError):
             world.repositories.create("dataset", "ada", bad, private=False)
+
+
+def test_a_push_beside_a_setting_a_move_or_a_deletion_lists_nothing_that_they_hide(world):
+    """A push knows the repository as it was when it began; the catalogue follows what it is when the push ends."""
+    _, _, files = artefact("weights", "example_weights", "sklearn/digits", random.Random(0), rows=20)
+    before = world.repositories.create("dataset", "ada", "weights", private=False)
+    commit(world, before, {name: data for name, data in files.items() if not name.endswith(".safetensors")})
+    assert [one.id for one in world.catalogue.search(Query()).entries] == ["ada/weights"]
+    world.repositories.set_private(before, private=True)
+    commit(world, before, {"a.txt": b"1"})
+    assert world.catalogue.search(Query()).total == 0
+    world.repositories.set_private(before, private=False)
+    world.repositories.move(before, "ada", "renamed")
+    assert [one.id for one in world.catalogue.search(Query()).entries] == ["ada/renamed"]
+    commit(world, before, {"a.txt": b"2"})
+    world.history.squash(before, "main", title="t", message="", author="ada")
+    assert [one.id for one in world.catalogue.search(Query()).entries] == ["ada/renamed"]
+    world.repositories.set_private(before, private=True)
+    assert world.catalogue.search(Query()).total == 0
+    world.repositories.delete(before)
+    with pytest.raises(HubNotFound):
+        commit(world, before, {"a.txt": b"3"})
+    assert world.catalogue.search(Query(), Viewer(is_admin=True)).total == 0
 
 
 def test_a_number_is_never_given_twice(world):

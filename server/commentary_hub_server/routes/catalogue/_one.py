@@ -48,9 +48,10 @@ def add_one(router: APIRouter, catalogue: Catalogue, shelf: Shelf, identify: Cal
     def one(request: Request, owner: str, name: str, folder: Folder = "") -> Response:
         """Manifest, evidence, files, lineage and revisions; 422 says why a repository's manifest is not listed."""
         viewer = identify(request)
+        _demand(shelf, f"{owner}/{name}", viewer)
         entry = catalogue.one(f"{owner}/{name}", viewer, folder=folder)
         if entry is None:
-            raise _unlisted(shelf, f"{owner}/{name}", viewer)
+            raise _unlisted(shelf, f"{owner}/{name}")
         commentary = read(shelf, entry)
         return tagged(
             request,
@@ -86,7 +87,7 @@ def add_one(router: APIRouter, catalogue: Catalogue, shelf: Shelf, identify: Cal
         folder: Folder = "",
     ) -> Response:
         """Content key, target digest and stored values of each row; values are the tensors' own numbers."""
-        entry = found(catalogue, f"{owner}/{name}", identify(request), folder)
+        entry = found(catalogue, shelf, f"{owner}/{name}", identify(request), folder)
         try:
             read_bytes, header = tensor_file(shelf, read(shelf, entry))
             if key is not None:
@@ -106,8 +107,9 @@ def add_one(router: APIRouter, catalogue: Catalogue, shelf: Shelf, identify: Cal
         return tagged(request, Rows(total=table.total, rows=lines))
 
 
-def found(catalogue: Catalogue, repo_id: str, viewer: Viewer, folder: str = "") -> Entry:
+def found(catalogue: Catalogue, shelf: Shelf, repo_id: str, viewer: Viewer, folder: str = "") -> Entry:
     """The entry; 404 where it is missing or not the viewer's to see."""
+    _demand(shelf, repo_id, viewer)
     entry = catalogue.one(repo_id, viewer, folder=folder)
     if entry is None:
         raise _missing()
@@ -143,10 +145,17 @@ def _lineage(catalogue: Catalogue, entry: Entry, commentary: Commentary, viewer:
     return Lineage(parents=parents, children=[child.id for child in catalogue.children(entry.repo_id, viewer)])
 
 
-def _unlisted(shelf: Shelf, repo_id: str, viewer: Viewer) -> HTTPException:
-    """Why a repository is there and not listed, for those who may read it; otherwise it is missing."""
+def _demand(shelf: Shelf, repo_id: str, viewer: Viewer) -> None:
+    """The repository itself says who may read it, whatever the catalogue lists."""
     place = shelf.place(repo_id)
-    if place is None or place.problem is None or not viewer.may_read(place.repo_id, private=place.private):
+    if place is None or not viewer.may_read(place.repo_id, private=place.private):
+        raise _missing()
+
+
+def _unlisted(shelf: Shelf, repo_id: str) -> HTTPException:
+    """Why a repository that may be read is not listed."""
+    place = shelf.place(repo_id)
+    if place is None or place.problem is None:
         return _missing()
     return HTTPException(422, f"{place.repo_id} is kept, but not listed: {place.problem}")
 

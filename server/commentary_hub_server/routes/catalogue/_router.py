@@ -123,7 +123,9 @@ def _add_comparison(router: APIRouter, catalogue: Catalogue, shelf: Shelf, ident
     ) -> Response:
         """Summary and evidence of each, in the order asked; an id may go on with the folder inside a repository."""
         viewer = identify(request)
-        entries = [found(catalogue, "/".join(one.split("/")[:2]), viewer, "/".join(one.split("/")[2:])) for one in id]
+        entries = [
+            found(catalogue, shelf, "/".join(one.split("/")[:2]), viewer, "/".join(one.split("/")[2:])) for one in id
+        ]
         items = [
             Compared.model_validate({**summary(entry), "evidence": evidence_of(read(shelf, entry))})
             for entry in entries

@@ -21,7 +21,7 @@ from commentary_hub.errors import (
 )
 from commentary_hub_server.routes.hub._addresses import plain
 from commentary_hub_server.rules.accounts import Directory, Profile
-from commentary_hub_server.rules.repositories import Commit, History, Indexer, Repositories, Repository
+from commentary_hub_server.rules.repositories import Commit, History, Repositories, Repository
 from commentary_hub_server.rules.uploads import Uploads
 from commentary_hub_server.rules.xet import Signer, XetService
 from commentary_hub_server.store import Objects
@@ -78,7 +78,6 @@ class Doors:
 
     repositories: Repositories
     history: History
-    indexer: Indexer
     directory: Directory
     objects: Objects
     xet: XetService

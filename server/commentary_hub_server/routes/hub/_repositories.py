@@ -55,7 +55,6 @@ def _add_changes(router: APIRouter, doors: Doors) -> None:
         if "/" not in str(payload.get("name")) and not payload.get("organization"):
             owner = owner if doors.repositories.get(kind, f"{owner}/{name}") is not None else SHORT
         repository = doors.repository(request, kind, owner, name, write=True)
-        doors.indexer.forget(repository)
         doors.repositories.delete(repository)
         return {"success": True}
 
@@ -72,8 +71,6 @@ def _add_changes(router: APIRouter, doors: Doors) -> None:
         if account is None or not profile.may_write(f"{kind}/{account.name}/{target[1]}".lower()):
             raise Refused(403, f"You don't have the rights to move a repository into {target[0]!r}")
         moved = doors.repositories.move(repository, account.name, target[1])
-        doors.indexer.forget(repository)
-        doors.history.index_again(moved)
         return {"success": True, "name": moved.public_id, "url": _page(doors, request, kind, moved.name)}
 
 
@@ -86,7 +83,6 @@ def _add_settings(router: APIRouter, doors: Doors, kind: str) -> None:
         wanted = _private(payload)
         private = repository.private if wanted is None else wanted
         doors.repositories.set_private(repository, private=private)
-        doors.indexer.set_private(repository, private=private)
         return {"private": private, "visibility": "private" if private else "public", "gated": False}
 
 

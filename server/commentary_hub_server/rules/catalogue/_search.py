@@ -153,10 +153,13 @@ class Catalogue:
         self._forget(connection, repo_id, None)
         return None
 
-    def set_private(self, repo_id: str, *, private: bool) -> None:
-        """Follow a repository's setting at once."""
-        with self._engine.begin() as connection:
-            connection.execute(entries.update().where(entries.c.repo_key == repo_id.lower()).values(private=private))
+    def set_private(self, repo_id: str, *, private: bool, connection: Connection | None = None) -> None:
+        """Follow a repository's setting, in the transaction that changes it."""
+        if connection is None:
+            with self._engine.begin() as own:
+                return self.set_private(repo_id, private=private, connection=own)
+        connection.execute(entries.update().where(entries.c.repo_key == repo_id.lower()).values(private=private))
+        return None
 
     def search(self, query: Query, viewer: Viewer = STRANGER) -> Page:
         """One page of what matches; raises `InputError` for a cursor that this catalogue did not give out."""

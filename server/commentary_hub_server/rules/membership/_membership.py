@@ -5,7 +5,7 @@ from __future__ import annotations
 from commentary_hub.errors import HubAccessDenied, HubNotFound
 from commentary_hub_server.rules.accounts import Directory, Profile
 from commentary_hub_server.rules.catalogue import STRANGER, TokenLine, Viewer
-from commentary_hub_server.rules.repositories import Indexer, Repositories, Repository
+from commentary_hub_server.rules.repositories import Repositories, Repository
 
 
 def viewer_of(profile: Profile) -> Viewer:
@@ -20,8 +20,8 @@ def viewer_of(profile: Profile) -> Viewer:
 class Membership:
     """Implements `Accounts`."""
 
-    def __init__(self, directory: Directory, repositories: Repositories, indexer: Indexer) -> None:
-        self._directory, self._repositories, self._indexer = directory, repositories, indexer
+    def __init__(self, directory: Directory, repositories: Repositories) -> None:
+        self._directory, self._repositories = directory, repositories
 
     def check_password(self, name: str, password: str) -> str | None:
         """The user's name, where the password is theirs."""
@@ -55,12 +55,10 @@ class Membership:
         """Hide or show a repository."""
         repository = self._demand(viewer, repo_id)
         self._repositories.set_private(repository, private=private)
-        self._indexer.set_private(repository, private=private)
 
     def delete(self, viewer: Viewer, repo_id: str) -> None:
         """Delete a repository with all its revisions."""
         repository = self._demand(viewer, repo_id)
-        self._indexer.forget(repository)
         self._repositories.delete(repository)
 
     def _demand(self, viewer: Viewer, repo_id: str) -> Repository:

@@ -19,8 +19,7 @@ from commentary_hub_server.rules.repositories._contents import (
 from commentary_hub_server.rules.repositories._holdings import LargeFile
 from commentary_hub_server.rules.repositories._paths import check_path, check_ref
 from commentary_hub_server.rules.repositories._records import Change, Commit, Opened, Repository
-from commentary_hub_server.rules.repositories._repositories import MAIN
-from commentary_hub_server.rules.repositories._revisions import HEADS, TAGS, full_branch
+from commentary_hub_server.rules.repositories._revisions import HEADS, MAIN, TAGS, full_branch
 from commentary_hub_server.rules.repositories._trees import Draft, File, Node, find, walk
 from commentary_hub_server.rules.repositories.tables import refs
 from commentary_hub_server.store import Leases, Objects, taken
@@ -154,7 +153,7 @@ class History:
         self._store_large_text(changes, stored)
         ref = full_branch(branch)
         with self._engine.begin() as connection:
-            _revisions.lock(connection, repository.id)  # parallel commits to one repository wait for each other here
+            repository = _revisions.lock(connection, repository)  # parallel commits to it wait for each other here
             head = _revisions.head(connection, repository.id, ref)
             self._take_text(connection, repository, changes, stored)
             if parent is not None and parent != head.id:
@@ -201,7 +200,7 @@ class History:
         """Replace a branch's history by one commit of the same content; the old commits stay readable by id."""
         ref = full_branch(branch)
         with self._engine.begin() as connection:
-            _revisions.lock(connection, repository.id)
+            repository = _revisions.lock(connection, repository)
             head = _revisions.head(connection, repository.id, ref)
             made = _revisions.record(
                 connection, repository, ref, None, head.tree, title=title, message=message, author=author
@@ -209,11 +208,6 @@ class History:
             if ref == MAIN:
                 self._indexed(connection, repository, made)
             return made
-
-    def index_again(self, repository: Repository) -> None:
-        """List what main holds, after a move."""
-        with self._engine.begin() as connection:
-            self._indexed(connection, repository, _revisions.head(connection, repository.id, MAIN))
 
     def holds(self, repository: Repository, sha256: str) -> int | None:
         """The size of an object that the repository has uploaded."""
@@ -224,7 +218,7 @@ class History:
     def note_upload(self, repository: Repository, sha256: str, size_bytes: int, xet: str | None = None) -> None:
         """Note an object as uploaded to the repository."""
         with self._engine.begin() as connection:
-            _revisions.lock(connection, repository.id)
+            _revisions.lock(connection, repository)
             _holdings.hold(connection, repository, [(sha256, size_bytes, xet)])
 
     def remove(self, repository: Repository, sha256s: Sequence[str]) -> list[str]:

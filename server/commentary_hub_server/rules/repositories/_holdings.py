@@ -119,7 +119,7 @@ def remove(connection: Connection, repository: Repository, sha256s: Sequence[str
     Revisions stay as they are, so an object that a branch or tag shows now is refused (`HubConflict`): delete the file
     in a commit first. Older revisions that name it answer that the entry is gone.
     """
-    _revisions.lock(connection, repository.id)
+    _revisions.lock(connection, repository)
     shown: set[str] = set()
     for tree, _ in _heads(connection, repository):
         shown |= {node.sha256 for _, node in _unseen(connection, tree, set())}

@@ -41,7 +41,11 @@ Read = Callable[[Connection, Repository, File, int], bytes]
 
 
 class Indexer:
-    """Follows commits to main; a manifest that cannot be read is kept, not listed, and the repository says why."""
+    """Follows commits to main; a manifest that cannot be read is kept, not listed, and the repository says why.
+
+    Every call is part of a transaction that has locked the repository, so that the catalogue never shows what a
+    setting, a move or a deletion beside it hides.
+    """
 
     def __init__(self, catalogue: Catalogue, read: Read) -> None:
         self._catalogue, self._read = catalogue, read
@@ -64,15 +68,15 @@ class Indexer:
             .values(problem="; ".join(problems)[:2000] or None)
         )
 
-    def forget(self, repository: Repository) -> None:
+    def forget(self, connection: Connection, repository: Repository) -> None:
         """Take a repository's entries out of the catalogue."""
         if repository.kind == "dataset":
-            self._catalogue.remove(repository.name)
+            self._catalogue.remove(repository.name, connection)
 
-    def set_private(self, repository: Repository, *, private: bool) -> None:
+    def set_private(self, connection: Connection, repository: Repository, *, private: bool) -> None:
         """Follow a repository's setting."""
         if repository.kind == "dataset":
-            self._catalogue.set_private(repository.name, private=private)
+            self._catalogue.set_private(repository.name, private=private, connection=connection)
 
     def _folders(self, connection: Connection, commit: Commit) -> list[str]:
         """The folders with a manifest: the root, and those of a dataset's own repository."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from typing import Any
+
+from sqlalchemy import Row
 
 from commentary_hub_server.rules.repositories._paths import SHORT
 from commentary_hub_server.rules.repositories._trees import File
@@ -24,6 +27,15 @@ class Repository:
     tags: tuple[str, ...]
     card: dict[str, Any]
     problem: str | None
+
+    @classmethod
+    def of_row(cls, row: Row[Any]) -> Repository:
+        """The repository in a row of the table."""
+        return cls(
+            id=row.id, key=row.key, kind=row.kind, name=row.name, private=row.private, created_at=row.created_at,
+            updated_at=row.updated_at, size_bytes=row.size_bytes, tags=tuple(json.loads(row.tags)),
+            card=json.loads(row.card), problem=row.problem,
+        )  # fmt: skip
 
     @property
     def owner(self) -> str:

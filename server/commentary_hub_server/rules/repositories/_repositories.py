@@ -9,17 +9,18 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Row, Select, and_, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, Engine, Select, and_, delete, func, insert, or_, select, update
 
 from commentary_hub.errors import HubConflict, InputError
+from commentary_hub_server.rules.repositories._listing import Indexer
 from commentary_hub_server.rules.repositories._paths import check_repository_name
 from commentary_hub_server.rules.repositories._records import Filters, Listing, Repository
+from commentary_hub_server.rules.repositories._revisions import MAIN, head, lock
 from commentary_hub_server.rules.repositories._trees import EMPTY
 from commentary_hub_server.rules.repositories.tables import commits, moved, refs, repositories, tags
 from commentary_hub_server.store import taken
 
 KINDS = ("dataset", "model")
-MAIN = "refs/heads/main"
 SORTS = {
     "lastModified": repositories.c.updated_at,
     "createdAt": repositories.c.created_at,
@@ -36,10 +37,13 @@ def repository_key(kind: str, name: str) -> str:
 
 
 class Repositories:
-    """All repositories of one database. Permissions are asked by the caller, who knows the viewer."""
+    """All repositories of one database. Permissions are asked by the caller, who knows the viewer.
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    ``indexer`` follows every change in its own transaction: the catalogue never says more than the repository.
+    """
+
+    def __init__(self, engine: Engine, indexer: Indexer) -> None:
+        self._engine, self._indexer = engine, indexer
         self._reads = engine.execution_options(read_only=True)
 
     def get(self, kind: str, name: str, connection: Connection | None = None) -> Repository | None:
@@ -53,13 +57,13 @@ class Repositories:
             row = connection.execute(
                 select(repositories).join(moved, moved.c.repository_id == repositories.c.id).where(moved.c.key == key)
             ).first()
-        return None if row is None else _repository(row)
+        return None if row is None else Repository.of_row(row)
 
     def by_id(self, number: int) -> Repository | None:
         """A repository by its number."""
         with self._reads.connect() as connection:
             row = connection.execute(select(repositories).where(repositories.c.id == number)).first()
-        return None if row is None else _repository(row)
+        return None if row is None else Repository.of_row(row)
 
     def create(self, kind: str, owner: str, name: str, *, private: bool) -> Repository:
         """A new repository with one empty first commit on main; raises `HubConflict` where the name is taken."""
@@ -106,12 +110,15 @@ class Repositories:
     def delete(self, repository: Repository) -> None:
         """Delete with all its revisions; its objects are collected later."""
         with self._engine.begin() as connection:
+            self._indexer.forget(connection, lock(connection, repository))
             connection.execute(delete(repositories).where(repositories.c.id == repository.id))
 
     def set_private(self, repository: Repository, *, private: bool) -> None:
         """Hide or show."""
         with self._engine.begin() as connection:
-            connection.execute(update(repositories).where(repositories.c.id == repository.id).values(private=private))
+            now = lock(connection, repository)
+            connection.execute(update(repositories).where(repositories.c.id == now.id).values(private=private))
+            self._indexer.set_private(connection, now, private=private)
 
     def move(self, repository: Repository, owner: str, name: str) -> Repository:
         """Give it another name; the old one leads to it until somebody takes it."""
@@ -119,17 +126,17 @@ class Repositories:
         full = f"{owner}/{name}"
         key, said = repository_key(repository.kind, full), f"{full} exists already: choose another name"
         with taken(said, name=full), self._engine.begin() as connection:
-            if key != repository.key:
+            was = lock(connection, repository)
+            if key != was.key:
                 self._free(connection, key, said)
-                connection.execute(delete(moved).where(moved.c.key == repository.key))
-                connection.execute(insert(moved).values(key=repository.key, repository_id=repository.id))
+                connection.execute(delete(moved).where(moved.c.key == was.key))
+                connection.execute(insert(moved).values(key=was.key, repository_id=was.id))
+            self._indexer.forget(connection, was)
             connection.execute(
-                update(repositories)
-                .where(repositories.c.id == repository.id)
-                .values(key=key, name=full, owner=owner.lower())
+                update(repositories).where(repositories.c.id == was.id).values(key=key, name=full, owner=owner.lower())
             )
-            renamed = self.get(repository.kind, full, connection)
-        assert renamed is not None
+            renamed = lock(connection, was)
+            self._indexer(connection, renamed, head(connection, was.id, MAIN))
         return renamed
 
     def list(self, filters: Filters) -> Listing:
@@ -151,7 +158,7 @@ class Repositories:
         query: Select[Any] = select(repositories).where(*where).order_by(*order).limit(filters.limit + 1)
         with self._reads.connect() as connection:
             rows = connection.execute(query).all()
-        page = tuple(_repository(row) for row in rows[: filters.limit])
+        page = tuple(Repository.of_row(row) for row in rows[: filters.limit])
         cursor = None
         if len(rows) > filters.limit:
             last_row = rows[filters.limit - 1]
@@ -186,14 +193,6 @@ class Repositories:
 def first_commit_id(repository_id: int, created_at: float) -> str:
     """Unlike any other repository's."""
     return hashlib.sha1(f"first {repository_id} {created_at!r}".encode(), usedforsecurity=False).hexdigest()
-
-
-def _repository(row: Row[Any]) -> Repository:
-    return Repository(
-        id=row.id, key=row.key, kind=row.kind, name=row.name, private=row.private, created_at=row.created_at,
-        updated_at=row.updated_at, size_bytes=row.size_bytes, tags=tuple(json.loads(row.tags)),
-        card=json.loads(row.card), problem=row.problem,
-    )  # fmt: skip
 
 
 def _write_cursor(value: float, last: int) -> str:

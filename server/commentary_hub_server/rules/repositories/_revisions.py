@@ -14,6 +14,7 @@ from commentary_hub_server.rules.repositories._trees import Folder, Node, read_f
 from commentary_hub_server.rules.repositories.tables import commits, refs, repositories
 
 HEADS, TAGS = "refs/heads/", "refs/tags/"
+MAIN = f"{HEADS}main"
 _STEP = 100
 
 
@@ -22,11 +23,15 @@ def full_branch(branch: str) -> str:
     return branch if branch.startswith("refs/") else HEADS + branch
 
 
-def lock(connection: Connection, repository_id: int) -> None:
-    """Wait for whoever else changes this repository; raises `HubNotFound` where it was deleted meanwhile."""
-    query = select(repositories.c.id).where(repositories.c.id == repository_id).with_for_update()
-    if connection.execute(query).first() is None:
-        raise HubNotFound("Repository not found")
+def lock(connection: Connection, repository: Repository) -> Repository:
+    """Wait for whoever else changes this repository, then say what it is now: perhaps hidden or moved meanwhile.
+
+    Raises `HubNotFound` where it was deleted.
+    """
+    row = connection.execute(select(repositories).where(repositories.c.id == repository.id).with_for_update()).first()
+    if row is None:
+        raise HubNotFound("Repository not found", code="RepoNotFound")
+    return Repository.of_row(row)
 
 
 def resolve(connection: Connection, repository_id: int, revision: str) -> Commit | None:
