@@ -139,9 +139,9 @@ class DatabaseIndex:
 def _insert_new(connection: Connection, table: Table, rows: list[dict[str, Any]]) -> int:
     if not rows:
         return 0
-    # One row goes by itself: of several at once PostgreSQL's driver does not say how many were new.
-    statement = upsert(connection, table).on_conflict_do_nothing()
-    return int(connection.execute(statement, rows[0] if len(rows) == 1 else rows).rowcount)
+    # What comes back is what was new; a row count is not told by every driver.
+    statement = upsert(connection, table).on_conflict_do_nothing().returning(table.primary_key.columns[0])
+    return len(connection.execute(statement, rows).all())
 
 
 def _hold(connection: Connection, held: Iterable[bytes], repo: str, until: int) -> None:
