@@ -22,8 +22,6 @@ _FACETS = {
 _SORTS = {"gain": "measured gain", "updated": "newest", "name": "name"}
 _SHOWN = 6
 _COMPARED, _DATASETS = 6, 100
-_SPARK = Axis(-0.1, 0.2)
-"""The fixed axis of small intervals in lists, so that rows can be compared by eye."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +48,7 @@ def add_finding(router: APIRouter, site: Site) -> None:
         name = page.entries[0].owner if page.entries else owner
         following = f"?{urlencode({'cursor': page.next_cursor})}" if page.next_cursor else None
         return site.render(
-            request, "owner.html", owner=name, page=page, next_href=following, axis=_SPARK,
+            request, "owner.html", owner=name, page=page, next_href=following, axis=_axis(page.entries),
             is_self=(viewer.name or "").lower() == owner.lower(), is_first=query.cursor is None,
         )  # fmt: skip
 
@@ -99,7 +97,7 @@ def _add_home(router: APIRouter, site: Site) -> None:
             "home.html",
             query=query,
             page=page,
-            axis=_SPARK,
+            axis=_axis(page.entries),
             facets=_facets(query, site.catalogue.facets(query, viewer)),
             chosen=[(_FACETS[name], _label(name, value), _address(query, **{name: None}))
                     for name, value in chosen.items() if name in _FACETS],
