@@ -7,7 +7,8 @@
   a student that does nothing, hundreds of steps, its excess over the plain loop as a share of the ResNet-18's step.
 - ``keys``: a million decoded pictures [32, 32, 3] keyed by two processes; decoding of PNG measured apart.
 - ``rows``: tables of 10⁶, 10⁷ (and with ``--full`` 10⁸) rows: opened by memory map, bound to 50,000 examples, looked
-  up in batches of 128, and matched with all their own keys; each size in a process of its own, with its memory.
+  up in batches of 128, and matched with all their own keys, and a hundred rows read by ranges as from a hub; each
+  size in a process of its own, with its memory.
 
 Run: ``python benchmarks/reuse.py [--only PART …] [--quick | --full] [--json FILE]``
 """
@@ -23,6 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from io import BytesIO
 from pathlib import Path
 
@@ -36,7 +38,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from commentary_hub.artefact import Rows, load, save
+from commentary_hub.artefact import Rows, load, load_part, save
 from commentary_hub.commentaries import (
     AttentionMask,
     Batch,
@@ -47,13 +49,13 @@ from commentary_hub.commentaries import (
     cross_entropy,
 )
 from commentary_hub.data import content_keys, dataset_keys, raw_examples, target_digests
-from commentary_hub.manifest import DatasetBinding, KeyScheme, Manifest
+from commentary_hub.manifest import DatasetBinding, KeyScheme, Manifest, read_manifest
 from commentary_hub.networks import network
 from commentary_hub.reuse import bind
 from commentary_hub.reuse._match import KeyIndex
 
 CLASSES, BATCH, EXAMPLES = 10, 16, 2_048
-BOUND = 50_000
+BOUND, FEW = 50_000, 100
 CHARGED = {"table": 0.02, "mixture": 0.02, "blend": 0.05}
 """The most that a kind may add to the ResNet-18's step."""
 
@@ -253,7 +255,7 @@ def rows_part(options):
     print(f"\nTables of weights; {BOUND:,} examples bound, look-ups in batches of 128")
     print(
         f"  {'rows':>12}{'open':>10}{'bind':>10}{'look-up':>11}{'all keys':>10}"
-        f"{'after open':>13}{'after bind':>12}{'peak, own':>11}"
+        f"{'after open':>13}{'after bind':>12}{'peak, own':>11}{f'{FEW} rows by range':>24}"
     )
     for size in sizes:
         with tempfile.TemporaryDirectory() as folder:
@@ -264,6 +266,7 @@ def rows_part(options):
         print(
             f"  {size:12,}{line['open_s']:8.2f} s{line['bind_s']:8.2f} s{line['lookup_us']:8.0f} µs"
             f"{line['match_s']:8.1f} s{line['open_mb']:10.0f} MB{line['bind_mb']:9.0f} MB{line['peak_mb']:8.0f} MB"
+            f"{line['part_requests']:10} reads,{line['part_kb']:7,.0f} kB"
         )
     return found
 
@@ -301,6 +304,8 @@ def write_table(folder, size):
     for name, tensor in tensors.items():
         said["tensors"][name]["shape"] = list(tensor.shape)
     said["parameters"]["rows"] = size
+    path = folder / "commentary.safetensors"
+    said["files"] = {path.name: {"sha256": "0" * 64, "size_bytes": path.stat().st_size}}
     (folder / "commentary.json").write_text(Manifest.model_validate(said).to_json())
 
 
@@ -308,6 +313,22 @@ def memory_mb(kind):
     """Resident memory of this process: ``VmRSS`` with mapped pages of files, ``RssAnon`` without."""
     lines = dict(line.split(":") for line in Path("/proc/self/status").read_text().splitlines())
     return int(lines[kind].split()[0]) / 1024
+
+
+class Far:
+    """A folder read as `load_for` reads a hub: by ranges of bytes, counted."""
+
+    def __init__(self, folder):
+        self.folder, self.manifest, self.reads = folder, read_manifest(folder), []
+
+    def read(self, name, start, stop):
+        self.reads.append(stop - start)
+        with (self.folder / name).open("rb") as file:
+            file.seek(start)
+            return file.read(stop - start)
+
+    def fetch(self, name):
+        return self.folder / name
 
 
 def measure(folder):
@@ -329,6 +350,10 @@ def measure(folder):
         binding.step(*batch, rows, 0.0)
     found["lookup_us"] = (time.perf_counter() - start) / len(positions) * 1e6
     found["peak_mb"] = memory_mb("RssAnon") - before_own
+    far = Far(Path(folder))
+    part = load_part(far, content_keys(examples.tensors[0][:FEW]), cache=False)
+    assert len(part.rows.keys) == FEW
+    found["part_requests"], found["part_kb"] = len(far.reads), sum(far.reads) / 1024
     start = time.perf_counter()
     match = KeyIndex(one.rows.keys, one.rows.targets).match(one.rows.keys, one.rows.targets)
     found["match_s"] = time.perf_counter() - start
@@ -349,6 +374,7 @@ def main():
         measure(options.measure)
         return
     torch.set_num_threads(1)
+    warnings.filterwarnings("ignore", message="This DataLoader will create")
     parts = {"steps": steps_part, "keys": keys_part, "rows": rows_part}
     found = {name: part(options) for name, part in parts.items() if name in options.only}
     found["machine"] = {"cores": os.cpu_count(), "torch": torch.__version__, "python": platform.python_version()}
