@@ -83,7 +83,9 @@ def run(work: Work) -> Section:
     outcome, verdict = decisions[settings["case"]]
     tables.insert(0, Table("Where the masks look, on pictures that nobody trained on", ["case", *CENTRES], looks))
     notes = [f"{name}: {said}" for name, (_, said) in decisions.items() if name != settings["case"]]
-    return work.section(outcome=outcome, verdict=verdict, tables=tables, notes=notes)
+    return work.section(
+        outcome=outcome, verdict=verdict, tables=tables, notes=notes, remedies=settings.get("remedies", ())
+    )
 
 
 CENTRES = (
