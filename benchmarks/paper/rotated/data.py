@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 from datasets import ClassLabel, Dataset, Features, Image, Value
 from PIL import Image as Picture
+from torch import Tensor
 
-from commentary_hub.data import open_examples
+from commentary_hub.data import Examples, open_examples
 
 NAME = "commentary-hub/rotated-mnist"
 DIGIT = 3
@@ -18,8 +19,7 @@ RANGES = {"apart": (15.0, 45.0), "overlapping": (-5.0, 30.0)}
 
 def build(folder: Path) -> None:
     """``<config>/train-00000-of-00001.parquet`` with columns image, label, angle, for both configurations."""
-    digits = open_examples("ylecun/mnist")
-    pictures = digits.inputs[digits.targets == DIGIT]
+    pictures = chosen(open_examples("ylecun/mnist"))
     for number, (config, (low, high)) in enumerate(RANGES.items()):
         rng = np.random.default_rng(number)
         labels = rng.permutation(np.arange(len(pictures)) % 2)
@@ -32,6 +32,11 @@ def build(folder: Path) -> None:
         table = Dataset.from_dict({"image": turned, "label": labels, "angle": angles}, features=features)
         (folder / config).mkdir()
         table.to_parquet(folder / config / "train-00000-of-00001.parquet")
+
+
+def chosen(digits: Examples) -> Tensor:
+    """The pictures of the digit that is turned."""
+    return digits.inputs[digits.targets == DIGIT]
 
 
 def angles_by_key(place: Path, config: str) -> dict[bytes, float]:
