@@ -39,7 +39,7 @@ class MixtureWeights(Commentary):
     row_sources: Tensor | None
     shares: Tensor | None
 
-    def __init__(self, sources: Sequence[str], *, row_sources: Tensor | None = None) -> None:
+    def __init__(self, sources: Sequence[str], *, row_sources: Tensor | Sequence[int] | None = None) -> None:
         super().__init__()
         if isinstance(sources, str) or not sources or not all(isinstance(name, str) and name for name in sources):
             raise InputError(f"sources are {sources!r}: give a list with a name for each source")
@@ -47,16 +47,17 @@ class MixtureWeights(Commentary):
             raise InputError(f"sources are {', '.join(sources)}: each needs a name of its own")
         self.sources = tuple(sources)
         self.logits = nn.Parameter(torch.zeros(len(self.sources)))
-        shares = None if row_sources is None else _shares(row_sources, len(self.sources))
-        self.register_buffer("row_sources", row_sources, persistent=False)
+        rows = None if row_sources is None else torch.as_tensor(row_sources)
+        shares = None if rows is None else _shares(rows, len(self.sources))
+        self.register_buffer("row_sources", rows, persistent=False)
         self.register_buffer("shares", shares, persistent=False)
 
-    def assigned(self, row_sources: Tensor) -> MixtureWeights:
+    def assigned(self, row_sources: Tensor | Sequence[int]) -> MixtureWeights:
         """The same weights (shared, not copied) for the rows of another dataset, int64 [N] of source numbers.
 
         Raises `ShapeError` or `LabelError` for what are no source numbers, or where no row has a source.
         """
-        other = MixtureWeights(self.sources, row_sources=row_sources.to(self.logits.device))
+        other = MixtureWeights(self.sources, row_sources=torch.as_tensor(row_sources).to(self.logits.device))
         other.logits = self.logits
         return other.train(self.training)
 

@@ -79,17 +79,15 @@ class SupportWeights(Commentary):
 
 def _company(cosines: Tensor, targets: Tensor) -> Tensor:
     """(own, other, alone) [S, 3] of every example, from the cosines [S, S] and the labels [S]."""
-    size = len(targets)
-    members = functional.one_hot(targets, int(targets.max()) + 1).to(cosines.dtype)  # [S, C]
+    labels = torch.unique(targets, return_inverse=True)[1]
+    members = functional.one_hot(labels).to(cosines.dtype)  # [S, C], no label without an example
     counts = members.sum(0)
     sums = cosines @ members
-    peers = counts[targets] - 1
-    own = (sums.gather(1, targets[:, None]).squeeze(1) - cosines.diagonal()) / peers.clamp_min(1)
+    peers = counts[labels] - 1
+    own = (sums.gather(1, labels[:, None]).squeeze(1) - cosines.diagonal()) / peers.clamp_min(1)
     alone = (peers == 0).to(cosines.dtype)
-    others = (members == 0) & (counts > 0)
-    means = _SHARPNESS * sums / counts.clamp_min(1)
-    if int((counts > 0).sum()) > 1:
-        other = means.masked_fill(~others, -torch.inf).logsumexp(1) / _SHARPNESS
-    else:  # there is no other label
-        other = cosines.new_zeros(size)
+    other = cosines.new_zeros(len(labels))
+    if len(counts) > 1:
+        others = (_SHARPNESS * sums / counts).masked_fill(members > 0, -torch.inf)
+        other = others.logsumexp(1) / _SHARPNESS
     return torch.stack([own * (1 - alone), other, alone], dim=1)

@@ -67,6 +67,10 @@ class Episodes:
                 f"episodes of {self.ways} ways, {self.shots} shots, {self.queries} queries, {self.wrong:g} wrong: "
                 "there must be at least 2 ways, 1 shot and 1 query, and wrong is a share from 0 to 1"
             )
+        if self.examples.targets.dim() != 1:
+            raise InputError(
+                f"targets are {list(self.examples.targets.shape)}: episodes need one class for each example"
+            )
         if len(self._by_class) < self.ways:
             raise InputError(
                 f"{len(self._by_class)} classes have the {self.shots + self.queries} examples that an episode takes of "

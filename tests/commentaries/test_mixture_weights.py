@@ -75,6 +75,7 @@ def test_another_assignment_shares_what_is_learned():
     assert other.logits is one.logits
     assert len(other.values()) == 3
     assert len(one.values()) == 12
+    assert torch.equal(one.assigned([2, 2, 1]).values(), other.values())
 
 
 @pytest.mark.parametrize("reduction", ["sum", "mean"])

@@ -44,7 +44,7 @@ def by_hand(one, batch, progress):
     return len(found) * torch.cat(found) / torch.cat(found).sum()
 
 
-@pytest.mark.parametrize("labels", [[0, 0, 1, 1, 2, 2], [0, 1, 2], [2, 0, 0, 2, 4, 0], [1, 1, 1]])
+@pytest.mark.parametrize("labels", [[0, 0, 1, 1, 2, 2], [0, 1, 2], [2, 0, 0, 2, 4, 0], [1, 1, 1], [-1, 10**9, -1]])
 def test_weights_by_hand(labels):
     one, batch = weights(), support(labels)
     assert torch.allclose(one(batch, 0.5).weights, by_hand(one, batch, 0.5), rtol=1e-12, atol=0)

@@ -253,6 +253,13 @@ def test_impossible_episodes_are_named(settings, match):
         Episodes(examples(), **{"ways": 3, "shots": 1, "queries": 2} | settings)
 
 
+def test_targets_for_each_token_make_no_episodes():
+    data = examples()
+    tokens = Examples.of(data.inputs, data.targets[:, None].expand(-1, 2), keys=data.keys)
+    with pytest.raises(InputError, match=r"targets are \[72, 2\]"):
+        Episodes(tokens, ways=3)
+
+
 def test_shared_classes_are_refused():
     with pytest.raises(SplitError, match="train and test share 8 classes"):
         check_new_classes(train=sampler(), test=sampler(seed=5))
