@@ -254,6 +254,8 @@ def main():
     parser.add_argument("--data", default="ylecun/mnist")
     parser.add_argument("--quick", action="store_true", help="a twentieth of the steps: shows that everything runs")
     parser.add_argument("--with-boat", action="store_true")
+    parser.add_argument("--boat-python", help="an interpreter that has boat-torch, instead of making an environment")
+    parser.add_argument("--models", nargs="+", choices=("linear", "cbr"), default=("linear", "cbr"))
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
@@ -265,12 +267,13 @@ def main():
         "cleanlab, out of fold": cleanlab_alone, "cleanlab, clean examples": cleanlab_trusted,
     }  # fmt: skip
     if options.with_boat:
-        contenders |= {f"boat, {name}": boat(name, boat_python()) for name in SOLVERS}
+        python = options.boat_python or boat_python()
+        contenders |= {f"boat, {name}": boat(name, python) for name in SOLVERS}
     whole = open_examples(options.data, split="train", limit=20_000)
     test = open_examples(options.data, split="test")
     results = []
     for noise in ("symmetric", "pairwise"):
-        for kind in ("linear", "cbr"):
+        for kind in options.models:
             lines = []
             for seed in range(options.seeds):
                 parts = split_examples(whole, SIZES, seed=seed)
@@ -278,6 +281,7 @@ def main():
                 task = Task(noisy, parts["held"], test, mistaken, kind, 0.05 if options.quick else 1.0)
                 lines += controls(task)
                 for name, run in contenders.items():
+                    print(f"  … {noise}, {kind}, {name}", file=sys.stderr, flush=True)
                     try:
                         lines.append(judged(task, name, run))
                     except (ArithmeticError, AssertionError, RuntimeError, subprocess.CalledProcessError) as error:

@@ -5,9 +5,21 @@ from itertools import pairwise
 import pytest
 import torch
 
+from commentary_hub.commentaries import LabelBlend, WeightNetwork
 from commentary_hub.errors import Diverged, InputError
-from commentary_hub.learning import SGD, ConjugateGradient, Identity, Implicit, Neumann, Unrolled, advance
-from tests.problems import Quadratic, Ridge, TinyMask, TinyWeights, relative, smooth_student, table, training
+from commentary_hub.learning import SGD, Adam, AdamW, ConjugateGradient, Identity, Implicit, Neumann, Unrolled, advance
+from tests.problems import (
+    CLASSES,
+    Quadratic,
+    Ridge,
+    TinyBlend,
+    TinyMask,
+    TinyWeights,
+    relative,
+    smooth_student,
+    table,
+    training,
+)
 
 
 def test_ridge_by_conjugate_gradients_in_closed_form():
@@ -67,6 +79,66 @@ def test_at_a_minimum_implicit_meets_unrolled(kind):
     # weight decay is the optimiser's and not in L_T: its Hessian is damping·I
     found = Implicit(ConjugateGradient(steps=60, damping=0.1)).hypergradient(problem, problem.start())
     assert relative(found.value, exact.value) < 1e-6
+
+
+def dense(problem, before, end):
+    """(v, H, mixed, direct) of the last step as matrices, one derivative at a time."""
+    leaves = before.leaves()
+    (slope,) = problem.slope(leaves, problem.steps - 1, create_graph=True).gradients
+    inputs = (*leaves.parameters, *problem.commentary)
+    rows = [torch.autograd.grad(one, inputs, retain_graph=True, allow_unused=True) for one in slope]
+    flat = lambda row: torch.cat([(g if g is not None else torch.zeros_like(p)).flatten() for g, p in row])
+    hessian = torch.stack([row[0] for row in rows])
+    mixed = torch.stack([flat(zip(row[1:], problem.commentary, strict=True)) for row in rows])
+    last = end.leaves()
+    found = torch.autograd.grad(problem.outer_loss(last), (*last.parameters, *problem.commentary), allow_unused=True)
+    return found[0], hessian, mixed, flat(zip(found[1:], problem.commentary, strict=True))
+
+
+KINDS = {
+    "table": lambda: [table()],
+    "network": lambda: [TinyWeights(6)],
+    "mask": lambda: [TinyMask(6)],
+    "weights, mask and blend": lambda: [table(), TinyMask(6), TinyBlend(CLASSES)],
+    "weight network": lambda: [
+        WeightNetwork("mlp", settings={"inputs": 6, "hidden": [4], "smooth": True}, labels="index", classes=CLASSES)
+    ],
+    "label blend": lambda: [LabelBlend(classes=CLASSES)],
+}
+INNER = {
+    "sgd": SGD(lr=0.1),
+    "nesterov": SGD(lr=0.1, momentum=0.9, nesterov=True, weight_decay=0.01),
+    "adam": Adam(lr=0.02, eps_root=1e-8),
+    "adamw": AdamW(lr=0.02, eps_root=1e-8),
+}
+
+
+@pytest.mark.parametrize("optimiser", INNER)
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_inverse_is_its_dense_twin(kind, optimiser):
+    torch.manual_seed(1)
+    problem = training(KINDS[kind](), smooth_student(norm=True), inner=INNER[optimiser], steps=4, batch=8)
+    before = problem.start()
+    with torch.random.fork_rng():
+        for step in range(3):
+            before = advance(problem, before, step)
+        end = advance(problem, before, 3)
+    vector, hessian, mixed, direct = dense(problem, before, end)
+    eye = torch.eye(len(hessian), dtype=torch.float64)
+    scale = float(0.5 / torch.linalg.eigvalsh(hessian).abs().max())
+    damping = float(1.0 - torch.linalg.eigvalsh(hessian).min())
+    series = scale * sum(torch.linalg.matrix_power(eye - scale * hessian, k) for k in range(4))
+    twins = {
+        Neumann(terms=4, scale=scale): series @ vector,
+        ConjugateGradient(steps=300, damping=damping): torch.linalg.solve(hessian + damping * eye, vector),
+        Identity(scale=0.3): 0.3 * vector,
+    }
+    for inverse, solution in twins.items():
+        found = Implicit(inverse).hypergradient(problem, problem.start())
+        value = torch.cat([g.flatten() for g in found.value])
+        assert relative((value,), (direct - mixed.T @ solution,)) < 1e-6
+        residual = float((vector - hessian @ solution).norm() / vector.norm())
+        assert found.residual == pytest.approx(residual, rel=1e-5)
 
 
 def test_a_series_that_grows_is_an_error_with_advice():

@@ -30,7 +30,7 @@ def outer_gradient(one, student):
 
 
 def by_higher(one, make):
-    higher = pytest.importorskip("higher", reason="higher is not installed (the bench extra)")
+    higher = pytest.importorskip("higher", reason="higher is not installed (the test group)")
     student = copy.deepcopy(one.student)
     with higher.innerloop_ctx(student, make(student.parameters())) as (functional_student, optimiser):
         for step in range(STEPS):
@@ -39,7 +39,7 @@ def by_higher(one, make):
 
 
 def by_torchopt(one, make):
-    pytest.importorskip("torchopt", reason="torchopt is not installed (the bench extra)")
+    pytest.importorskip("torchopt", reason="torchopt is not installed (the test group)")
     student = copy.deepcopy(one.student)
     optimiser = make(student)
     for step in range(STEPS):
@@ -66,13 +66,13 @@ def test_adam_as_higher():
 @pytest.mark.parametrize("memory", ["full", "stored", "checkpoints"])
 def test_sgd_as_torchopt(memory):
     one = problem(SGD(lr=0.2, momentum=0.9, weight_decay=0.01))
-    torchopt = pytest.importorskip("torchopt", reason="torchopt is not installed (the bench extra)")
+    torchopt = pytest.importorskip("torchopt", reason="torchopt is not installed (the test group)")
     theirs = by_torchopt(one, lambda m: torchopt.MetaSGD(m, lr=0.2, momentum=0.9, weight_decay=0.01))
     assert relative(Unrolled(memory=memory).hypergradient(one, one.start()).value, theirs) < 1e-10
 
 
 def test_adam_as_torchopt():
     one = problem(Adam(lr=0.02, eps_root=EPS_ROOT))
-    torchopt = pytest.importorskip("torchopt", reason="torchopt is not installed (the bench extra)")
+    torchopt = pytest.importorskip("torchopt", reason="torchopt is not installed (the test group)")
     theirs = by_torchopt(one, lambda m: torchopt.MetaAdam(m, lr=0.02, eps_root=EPS_ROOT))
     assert relative(Unrolled().hypergradient(one, one.start()).value, theirs) < 1e-4
