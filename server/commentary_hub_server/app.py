@@ -16,7 +16,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, H
 from prometheus_client.multiprocess import MultiProcessCollector
 from sqlalchemy import Engine, text
 
-from commentary_hub.errors import CommentaryHubError
+from commentary_hub.errors import CommentaryHubError, UsageError
 from commentary_hub_server.middleware import Observed, prepare_logs
 from commentary_hub_server.routes import catalogue as catalogue_routes
 from commentary_hub_server.routes import hub, pages
@@ -38,6 +38,7 @@ from commentary_hub_server.rules.xet import DatabaseIndex, Signer, StoredXorbs, 
 from commentary_hub_server.settings import Settings
 from commentary_hub_server.store import Leases, Objects, connect, migrate, one_at_a_time, open_objects
 
+_SHORTEST_SECRET = 32
 DESCRIPTION = "Commentaries of datasets: learn once, share, reuse. Speaks the Hugging Face Hub protocol."
 
 
@@ -81,6 +82,10 @@ def open_world(settings: Settings) -> World:
         raise CommentaryHubError(
             f"cannot write to {settings.data_dir}: {error.strerror}; choose another --data-dir", path=settings.data_dir
         ) from error
+    if len(secret) < _SHORTEST_SECRET:
+        raise UsageError(
+            f"COMMENTARY_HUB_SECRET has {len(secret)} characters: give {_SHORTEST_SECRET} random ones or more"
+        )
     engine = connect(settings.database)
     migrate(engine)
     objects = open_objects(settings.objects)

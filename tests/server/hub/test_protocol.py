@@ -348,3 +348,19 @@ def test_a_front_server_is_told_which_file_to_send(tmp_path):
         assert reply.headers["etag"] == f'"{sha256}"'
         assert http(api, "HEAD", "/datasets/ada/set/resolve/main/big.bin").headers["content-length"] == "200000"
         assert http(api, "GET", "/datasets/ada/set/resolve/main/small.txt").content == b"small"
+
+
+def test_a_quota_holds_however_the_bytes_come(tmp_path):
+    with running(tmp_path, quota_bytes=100_000) as hub:
+        api = HfApi(endpoint=hub.url, token=hub.token("ada"))
+        api.create_repo("ada/set", repo_type=DATA)
+        commit(api, "ada/set", {"a.txt": b"x" * 60_000})
+        with pytest.raises(HfHubHTTPError, match="100,000 bytes allowed"):
+            commit(api, "ada/set", {"b.txt": b"y" * 60_000})
+        ask = {"operation": "upload", "objects": [{"oid": "a" * 64, "size": 60_000}]}
+        assert http(api, "POST", "/datasets/ada/set.git/info/lfs/objects/batch", json=ask).status_code == 403
+        with pytest.raises(Exception, match="403"):
+            api.upload_file(path_or_fileobj=os.urandom(2_000_000), path_in_repo="c", repo_id="ada/set", repo_type=DATA)
+        hub.world.directory.set_quota("ada", 0)  # the administrator lifts it for one owner
+        api.upload_file(path_or_fileobj=os.urandom(2_000_000), path_in_repo="c", repo_id="ada/set", repo_type=DATA)
+        assert sorted(api.list_repo_files("ada/set", repo_type=DATA)) == ["a.txt", "c"]

@@ -9,6 +9,7 @@ import subprocess
 import time
 from pathlib import Path
 
+import httpx2
 import pytest
 import typer.main
 import yaml
@@ -76,6 +77,16 @@ def test_a_client_works_through_the_front_server(tmp_path):
             api.upload_file(path_or_fileobj=text, path_in_repo="t.txt", repo_id="ada/set", repo_type="dataset")
             path = api.hf_hub_download("ada/set", "t.txt", repo_type="dataset", cache_dir=tmp_path / "cache")
             assert Path(path).read_bytes() == text
+            address = f"http://127.0.0.1:{port}/datasets/ada/set/resolve/main/t.txt"
+            reply = httpx2.get(address, headers={"Range": "bytes=5-9"}, timeout=30)
+            assert (reply.status_code, reply.content, reply.headers["content-range"]) == (
+                206, b"ttttt", "bytes 5-9/500000",
+            )  # fmt: skip
+            direct = httpx2.head(f"{hub.url}/datasets/ada/set/resolve/main/t.txt", timeout=30)
+            for name in ("etag", "x-repo-commit", "x-content-type-options", "content-security-policy",
+                         "content-disposition", "content-type", "vary", "cache-control"):  # fmt: skip
+                assert reply.headers[name] == direct.headers[name], name
+            assert reply.headers["x-request-id"]
         finally:
             front.terminate()
             front.wait(20)

@@ -179,7 +179,8 @@ def _bytes(
     is_object = opened.xet is None and not is_blob(opened.file)
     if is_object and doors.accel_prefix is not None and doors.objects.local_path(key) is not None:
         kept = {name: value for name, value in headers.items() if name not in {"Content-Length", "Content-Range"}}
-        return Response(headers=kept | {"X-Accel-Redirect": f"{doors.accel_prefix}/{key}"})
+        sent_by_front = kept | {"X-Accel-Redirect": f"{doors.accel_prefix}/{key}"}
+        return Response(headers=sent_by_front, media_type="application/octet-stream")
     if is_object and doors.redirect_s is not None:
         url = doors.objects.signed_url(key, doors.redirect_s)
         if url is not None:
