@@ -78,7 +78,7 @@ def _draw(work: Work, recipe: Recipe, stored: StoredCommentary, evidence: Eviden
 
 def _draw_detection(work: Work, found: dict[str, Evidence]) -> None:
     """How well the weights find the wrong labels, beside cleanlab."""
-    figure, (axes,) = panels(1, height=0.6 + 0.32 * len(found))
+    figure, (axes,) = panels(1, height=0.9 + 0.32 * len(found))
     names = list(found)[::-1]
     for mark, colour, marker in (("weights", ACCENT, "o"), ("cleanlab", CYCLE[1], "s")):
         known = [(place, found[name].detection[f"{mark}_auroc"]) for place, name in enumerate(names)
@@ -87,7 +87,8 @@ def _draw_detection(work: Work, found: dict[str, Evidence]) -> None:
     axes.axvline(0.5, color=GREY, linewidth=0.8, linestyle=":")
     axes.set_yticks(range(len(names)), names)
     axes.set_xlabel("AUROC: right labels above wrong ones (0.5 is chance)", fontsize=8)
-    axes.legend(frameon=False, fontsize=8)
+    axes.set_ylim(-0.6, len(names) - 0.4)
+    axes.legend(frameon=False, fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
     work.figure(
         "detection", figure, "Detection of the wrong labels: learned weights beside cleanlab's self-confidence."
     )
