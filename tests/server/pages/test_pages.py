@@ -120,6 +120,24 @@ def test_weights_are_the_sigmoid_of_logits_averaged_over_training():
     assert table.split(0.5, 6) == ([0], [1], 1)
 
 
+def test_large_tables_are_sampled_evenly_by_few_reads():
+    rows, reads = 100_000, []
+    logits = struct.pack(f"<{rows}f", *(8 * at / rows - 4 for at in range(rows)))
+    data = tensors([("commentary.logits", "F32", [rows, 1], logits)])
+
+    def read(start, length):
+        reads.append(length)
+        return data[start : start + length]
+
+    manifest, *_ = artefact("x", "example_weights", "uoft-cs/cifar10", random.Random(0), rows=3)
+    table = weight_table(read, read_header(read, len(data)), manifest)
+    assert (table.total, len(table.weights), len(reads)) == (rows, 20_000, 12)
+    assert all(
+        table.weights[at] == pytest.approx(sigmoid(8 * row / rows - 4), abs=1e-6) for at, row in enumerate(table.rows)
+    )
+    assert max(abs(low - rows * at / 10) for at, low in enumerate(table.rows[::2000])) < 1
+
+
 def test_blends_and_mixtures_are_read_as_their_kinds_define_them(client, katherine):
     data = tensors([("commentary.logits", "F32", [2, 2], struct.pack("<4f", -1, 0, 2, -1))])
 

@@ -16,7 +16,7 @@ from commentary_hub_server.rules.catalogue._safetensors import Header, Read, Ten
 MAX_ROWS = 20_000
 MAX_STAGES = 64
 MAX_CLASSES = 1000
-_BLOCKS = 50
+_BLOCKS = 10
 _INTEGER_LABELS = 1000
 _LOGITS = f"{STATE_PREFIX}logits"
 
@@ -57,7 +57,7 @@ class WeightTable:
 def weight_table(read: Read, header: Header, manifest: Manifest) -> WeightTable | None:
     """The weights of an ``example_weights`` commentary, w = sigmoid(logits); ``None`` for a table of another form.
 
-    More than 20,000 rows are sampled in 50 equal blocks, so that a page costs a bounded read: rows are sorted by
+    More than 20,000 rows are sampled in 10 equal blocks, so that a page costs a bounded read: rows are sorted by
     digests, so that a block is as good as a draw.
     """
     tensor = header.find(_LOGITS)
