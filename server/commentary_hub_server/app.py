@@ -17,7 +17,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from sqlalchemy import Engine, text
 
 from commentary_hub.errors import CommentaryHubError, UsageError
-from commentary_hub_server.middleware import Observed, prepare_logs
+from commentary_hub_server.middleware import Bounded, Observed, prepare_logs
 from commentary_hub_server.routes import catalogue as catalogue_routes
 from commentary_hub_server.routes import hub, pages
 from commentary_hub_server.routes import xet as xet_routes
@@ -165,6 +165,7 @@ def build_app(settings: Settings, world: World | None = None) -> FastAPI:
         pages.build_router(world.catalogue, world.shelf, membership, world.secret, secure=settings.secure_cookies),
         include_in_schema=False,
     )
+    app.add_middleware(Bounded)
     app.add_middleware(Observed, metrics=metrics, rate_limit=settings.rate_limit)
     app.add_middleware(hub.raw_path_middleware)
     return app

@@ -1,7 +1,8 @@
-"""Around every request: an id, a log line, metrics, a rate limit."""
+"""Around every request: an id, a log line, metrics, a rate limit, a bound for its body."""
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import sys
@@ -14,12 +15,20 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 import structlog
+from fastapi import HTTPException
 from prometheus_client import Counter, Histogram
 
 Message = MutableMapping[str, Any]
 App = Callable[[Message, Any, Any], Awaitable[None]]
 _ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _SIGNED = re.compile(r"/(lfs(?:/put|/part|/complete|/verify)?|v1/xorb-bytes)/[^/]+$")
+# How many bytes a body may have, by the first pattern that its address matches; None: whoever reads it counts.
+_BODIES = (
+    (re.compile(r"/lfs/(put|part)/|/v1/"), None),
+    (re.compile(r"/api/(datasets|models)/[^/]+/[^/]+/commit/"), 256 << 20),
+    (re.compile(r"/api/|/lfs/|.*\.git/info/lfs/"), 8 << 20),
+    (re.compile(r""), 64 << 10),  # forms of pages
+)
 _WINDOW_S = 60
 _CLIENTS = 10_000
 _log = structlog.get_logger("commentary_hub.server")
@@ -80,7 +89,8 @@ class Observed:
 
         try:
             if left < 0:
-                await _too_many(answer, reset)
+                wait = (b"retry-after", str(reset).encode())
+                await _reply(answer, 429, "too many requests: wait, then try again", wait)
             else:
                 await self._app(scope, receive, answer)
         except Exception:
@@ -89,7 +99,8 @@ class Observed:
             _log.error("failed", id=number.decode(), method=scope["method"], path=_shown(scope["path"]), trace=trace)
             if started:
                 raise
-            await _failed(answer)
+            text = "the hub failed: try again, and tell its administrator this reply's x-request-id"
+            await _reply(answer, 500, text)
         finally:
             if status == 401 and key != address:
                 self._count(address)
@@ -120,19 +131,42 @@ class Observed:
         return self._limit - count - (1 if time.monotonic() - start < _WINDOW_S else 0)
 
 
+class Bounded:
+    """Refuses a body that is longer than its address may have: by its announced length, or while it arrives."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Message, receive: Any, send: Any) -> None:
+        """Handle one connection."""
+        path = scope.get("path", "")
+        limit = next(size for pattern, size in _BODIES if pattern.match(path))
+        if scope["type"] != "http" or limit is None:
+            await self._app(scope, receive, send)
+            return
+        count = 0
+
+        async def counted() -> Message:
+            nonlocal count
+            message: Message = await receive()
+            count += len(message.get("body", b""))
+            if count > limit:
+                raise HTTPException(413, f"at most {limit:,} bytes are taken here")
+            return message
+
+        announced = dict(scope["headers"]).get(b"content-length", b"0")
+        if announced.isdigit() and int(announced[:20]) > limit:
+            await _reply(send, 413, f"at most {limit:,} bytes are taken here", (b"connection", b"close"))
+            return
+        await self._app(scope, counted, send)
+
+
 def _shown(path: str) -> str:
     """A path as logs may hold it: a signed link is a key for as long as it is valid."""
     return _SIGNED.sub(r"/\1/(signed)", path)
 
 
-async def _failed(send: Any) -> None:
-    body = b'{"error": "the hub failed: try again, and tell its administrator this reply\'s x-request-id"}'
-    await send({"type": "http.response.start", "status": 500, "headers": [(b"content-type", b"application/json")]})
-    await send({"type": "http.response.body", "body": body})
-
-
-async def _too_many(send: Any, reset: int) -> None:
-    body = b'{"error": "too many requests: wait, then try again"}'
-    headers = [(b"content-type", b"application/json"), (b"retry-after", str(reset).encode())]
-    await send({"type": "http.response.start", "status": 429, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+async def _reply(send: Any, status: int, text: str, *more: tuple[bytes, bytes]) -> None:
+    headers = [(b"content-type", b"application/json"), *more]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": json.dumps({"error": text}).encode()})

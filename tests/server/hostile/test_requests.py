@@ -6,6 +6,7 @@ import http.client
 import json
 import os
 import resource
+import socket
 import threading
 import time
 from urllib.parse import quote
@@ -186,6 +187,42 @@ def test_an_upload_longer_than_announced_is_cut_off(hub):
         assert httpx2.put(f"{hub.url}{link}", content=endless(), timeout=30).status_code == 400
     assert sent < 1 << 27
     assert list((hub.folder / "objects").glob(".writing-*")) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "limit"),
+    [("/sign-in", 64 << 10), ("/api/repos/create", 8 << 20), ("/api/validate-yaml", 8 << 20),
+     ("/datasets/ada/set.git/info/lfs/objects/batch", 8 << 20), ("/api/datasets/ada/set/commit/main", 256 << 20)],
+)  # fmt: skip
+def test_a_body_is_bounded_whether_its_length_is_announced_or_not(hub, path, limit):
+    status, headers, _ = raw(hub, "POST", path, headers={"Content-Length": str(limit + 1)})
+    assert (status, headers["connection"]) == (413, "close")
+    if limit > 8 << 20:
+        return
+    sent = 0
+
+    def endless():
+        nonlocal sent
+        while sent < 1 << 27:
+            sent += 1 << 16
+            yield bytes(1 << 16)
+
+    headers = {"Content-Type": "application/x-www-form-urlencoded" if path == "/sign-in" else "application/json"}
+    headers["Authorization"] = f"Bearer {hub.ada}"
+    with contextlib.suppress(httpx2.TransportError):  # cut off while it was still sending
+        reply = httpx2.post(f"{hub.url}{path}", content=endless(), headers=headers, timeout=30)
+        assert reply.status_code == 413
+    assert sent < limit + (8 << 20)
+
+
+def test_who_may_not_write_sends_no_commit(hub):
+    """The refusal comes before the first byte of the body."""
+    host, port = hub.url.removeprefix("http://").split(":")
+    for headers, status in (("", b"401"), (f"Authorization: Bearer {hub.token('eve')}\r\n", b"403")):
+        with socket.create_connection((host, int(port)), 10) as connection:
+            line = "POST /api/datasets/ada/set/commit/main HTTP/1.1\r\nHost: hub\r\nContent-Length: 100000000\r\n"
+            connection.sendall(f"{line}{headers}\r\n".encode())
+            assert status in connection.recv(100).split(b"\r\n")[0]
 
 
 def test_nobody_completes_an_upload_of_what_another_sent(hub):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import json
-from typing import Annotated, Any
+from contextlib import nullcontext
+from typing import Any
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Request
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, Response
 
 from commentary_hub.errors import ArtefactError, InputError
@@ -18,22 +21,11 @@ from commentary_hub_server.routes.hub._repositories import Payload
 from commentary_hub_server.rules.repositories import KINDS, Change, File, Repository, check_path
 
 MAX_INLINE_BYTES = 1 << 20  # a larger file, or one that is not text, goes by Xet or LFS
-MAX_BODY_BYTES = 256 << 20
+LARGE_BODY_BYTES = 8 << 20  # from here on, few at a time: a body takes several times its size while it is read
+LARGE_BODIES = 2
+BODY_S = 1800  # for a body to arrive; a large one keeps others waiting
 MAX_FILES = 20_000
 MAX_OPERATIONS = 50_000
-
-
-async def bounded_body(request: Request) -> bytes:
-    """The body, up to a bound."""
-    data = bytearray()
-    async for piece in request.stream():
-        data += piece
-        if len(data) > MAX_BODY_BYTES:
-            raise Refused(413, f"a commit's text has at most {MAX_BODY_BYTES:,} bytes: upload large files first")
-    return bytes(data)
-
-
-BodyBytes = Annotated[bytes, Depends(bounded_body)]
 
 
 def add(router: APIRouter, doors: Doors) -> None:
@@ -47,11 +39,12 @@ def add(router: APIRouter, doors: Doors) -> None:
             return JSONResponse({"errors": [{"message": str(error)}], "warnings": []}, 400)
         return JSONResponse({"errors": [], "warnings": []})
 
+    large = asyncio.Semaphore(LARGE_BODIES)
     for kind in KINDS:
-        _add(router, doors, kind)
+        _add(router, doors, kind, large)
 
 
-def _add(router: APIRouter, doors: Doors, kind: str) -> None:
+def _add(router: APIRouter, doors: Doors, kind: str, large: asyncio.Semaphore) -> None:
     base = f"/api/{kind}s/{{owner}}/{{name}}"
 
     @router.post(f"{base}/preupload/{{revision}}", summary="How will each file travel?", name=f"{kind}_preupload")
@@ -74,12 +67,19 @@ def _add(router: APIRouter, doors: Doors, kind: str) -> None:
         return {"files": answer}
 
     @router.post(f"{base}/commit/{{revision}}", summary="Commit, all or nothing", name=f"{kind}_commit")
-    def commit(
-        request: Request, owner: str, name: str, revision: str, body: BodyBytes, create_pr: bool = False
-    ) -> dict[str, Any]:
-        repository = doors.repository(request, kind, owner, name, write=True)
+    async def commit(request: Request, owner: str, name: str, revision: str, create_pr: bool = False) -> dict[str, Any]:
+        # Who may not write here sends nothing: the body is read last.
+        repository = await run_in_threadpool(doors.repository, request, kind, owner, name, write=True)
         if create_pr:
             raise Refused(400, "Pull requests are not hosted here: commit to a branch")
+        async with large if _is_large(request) else nullcontext():
+            try:
+                body = await asyncio.wait_for(request.body(), BODY_S)
+            except TimeoutError as error:
+                raise Refused(408, f"a commit has to arrive within {BODY_S} seconds: send it again") from error
+            return await run_in_threadpool(apply, request, repository, revision, body)
+
+    def apply(request: Request, repository: Repository, revision: str, body: bytes) -> dict[str, Any]:
         header, changes = _parse(body)
         profile = doors.demand_user(request)
         assert profile.user is not None
@@ -99,6 +99,11 @@ def _add(router: APIRouter, doors: Doors, kind: str) -> None:
         )
         web = f"{doors.base(request)}{'/datasets' if kind == 'dataset' else ''}/{repository.name}/commit/{made.id}"
         return {"success": True, "commitOid": made.id, "commitUrl": web, "hookOutput": ""}
+
+
+def _is_large(request: Request) -> bool:
+    announced = request.headers.get("content-length", "")
+    return not announced.isdecimal() or int(announced[:20]) > LARGE_BODY_BYTES
 
 
 def _is_inline(line: dict[str, Any]) -> bool:
