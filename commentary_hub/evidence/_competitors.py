@@ -14,7 +14,7 @@ from commentary_hub.commentaries import Batch, Blend
 from commentary_hub.data import Examples
 from commentary_hub.errors import MissingExtra
 from commentary_hub.evidence._arms import Arm, with_trusted
-from commentary_hub.evidence._optimisers import TunedSGD
+from commentary_hub.evidence._optimisers import Schedule, TunedOptimiser, TunedSGD
 from commentary_hub.evidence._pieces import Pieces, piece_key
 from commentary_hub.evidence._train import Budget, StudentLike, train
 
@@ -43,7 +43,8 @@ def cleanlab_filter(
     share: float = 0.2,
     folds: int = 5,
     repeats: int = 3,
-    optimiser: TunedSGD | None = None,
+    optimiser: TunedOptimiser | None = None,
+    schedule: Schedule = "constant",
     seed: int = 0,
     device: torch.device | str = "cpu",
     pieces: Pieces | None = None,
@@ -60,7 +61,7 @@ def cleanlab_filter(
         from cleanlab.rank import get_label_quality_scores  # noqa: PLC0415 - optional
     except ImportError as error:
         raise MissingExtra("cleanlab is not installed: pip install 'commentary-hub[demo]'") from error
-    budget, rates = Budget(steps, batch_size, optimiser or TunedSGD()), tuple(sorted(learning_rates))
+    budget, rates = Budget(steps, batch_size, optimiser or TunedSGD(), schedule), tuple(sorted(learning_rates))
     measured = (noisy, selection) if trusted is None else (noisy, trusted, selection)
     key = piece_key(student, Arm("cleanlab", noisy), measured, (budget, rates, share, folds, repeats, seed))
     known = None if pieces is None else pieces.get(key)

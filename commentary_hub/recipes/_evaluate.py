@@ -168,6 +168,7 @@ def _trial(
     wanted = rivals if isinstance(rivals, bool) else "cleanlab" in rivals
     if stored.commentary.stage is not Stage.WEIGHT or not wanted:
         return trial
+    settings = _settings(section)
     filtered = evidence.cleanlab_filter(
         students[0],
         parts.train,
@@ -176,6 +177,8 @@ def _trial(
         steps=section.steps,
         batch_size=section.batch_size,
         learning_rates=section.learning_rates,
+        optimiser=settings.optimiser,
+        schedule=settings.schedule,
         device=device,
         pieces=pieces,
     )
