@@ -12,6 +12,7 @@ from commentary_hub.manifest._manifest import Manifest
 LIBRARY_NAME = "commentary-hub"
 _FENCE = "---"
 _DEEPEST = 100
+_MAX_BLOCK = 64 << 10  # characters
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -52,8 +53,8 @@ def _check_events(block: str) -> None:
 def split_card(text: str) -> tuple[dict[str, Any], str]:
     r"""A card's metadata and its body; a card without a YAML block has empty metadata.
 
-    Raises `ManifestInvalid` where the block is not a YAML mapping. Aliases are refused, because nested ones expand
-    without bound.
+    Raises `ManifestInvalid` where the block is not a YAML mapping or has more than 65,536 characters. Aliases are
+    refused, because nested ones expand without bound.
 
     >>> split_card("---\ntags: [commentary]\n---\n# Hello")
     ({'tags': ['commentary']}, '# Hello')
@@ -66,6 +67,8 @@ def split_card(text: str) -> tuple[dict[str, Any], str]:
     except StopIteration:
         return {}, text
     block = "\n".join(lines[1:end])
+    if len(block) > _MAX_BLOCK:
+        raise ManifestInvalid(f"the card's YAML block has more than {_MAX_BLOCK:,} characters: move text below it")
     try:
         _check_events(block)
         metadata = yaml.load(block, Loader=_LOADER)  # noqa: S506 - a safe loader, in C where there is one

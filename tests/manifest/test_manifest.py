@@ -84,7 +84,9 @@ def test_a_card_carries_the_tags_and_splits_again():
     assert body.strip() == "# Hello\n\ntext"
 
 
-@pytest.mark.parametrize("text", ["---\n- a\n---\n", "---\na: [\n---\n", "---\na: &x [1]\nb: *x\n---\n"])
+@pytest.mark.parametrize(
+    "text", ["---\n- a\n---\n", "---\na: [\n---\n", "---\na: &x [1]\nb: *x\n---\n", f"---\na: {'x' * 65_536}\n---\n"]
+)
 def test_a_card_with_hostile_yaml_is_refused(text):
     with pytest.raises(ManifestInvalid):
         split_card(text)

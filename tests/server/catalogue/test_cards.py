@@ -85,6 +85,15 @@ def test_the_yaml_block_is_not_shown_and_a_broken_one_hides_nothing():
     assert "Hello" in render_card_html("---\n{: [\n---\nHello", BASE)
 
 
+def test_a_card_shows_its_first_500_pictures_and_is_rendered_once():
+    text = "# Many\n\n" + "![](a.png)\n" * 600
+    assert render_card_html(text, BASE).count("<img") == 500
+    assert render_card_html(text, BASE) is render_card_html(text, BASE)
+    began = time.process_time()
+    render_card_html("![" * 30_000, BASE)
+    assert time.process_time() - began < 0.5
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -1,9 +1,11 @@
 """The catalogue's rules: search, facets, privacy, cursors, tensors, cards, charts."""
 
 import io
+import json
 import random
 import struct
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pyarrow.ipc
 import pytest
@@ -11,16 +13,20 @@ from fastapi.testclient import TestClient
 
 from commentary_hub.errors import InputError, TensorFileInvalid
 from commentary_hub_server.rules.catalogue import (
+    Commentary,
     Query,
+    StoredFile,
     Viewer,
     arrow_stream,
+    difference,
     find_row,
     read_header,
     rows_by_key,
     rows_by_range,
+    tensor_file,
 )
 from tests.server.catalogue.artefacts import tensors, weight_rows
-from tests.server.catalogue.seeding import world
+from tests.server.catalogue.seeding import MemoryShelf, world
 
 
 @pytest.fixture(scope="module")
@@ -124,6 +130,51 @@ def test_hostile_headers_are_refused(header):
     data = struct.pack("<Q", len(header)) + header + bytes(8)
     with pytest.raises(TensorFileInvalid):
         read_header(reader(data), len(data))
+
+
+class Files:
+    """A shelf of one revision that notes what it was asked for."""
+
+    def __init__(self, files):
+        self.files, self.asked = files, []
+
+    def read(self, _repo_id, _revision, path, start, length):
+        self.asked.append(path)
+        if path not in self.files:
+            raise FileNotFoundError(path)
+        return self.files[path][start : start + length]
+
+
+def test_of_many_shards_the_one_that_holds_the_tensor_is_read():
+    """Each shard is a header to parse: a stranger's request costs one, whatever the manifest lists."""
+    shard = tensors([("x", "U8", [1], b"1")])
+    keys = tensors([("rows.keys", "U8", [1, 16], bytes(16))])
+    names = [f"commentary-{n}.safetensors" for n in range(64)]
+    held = dict.fromkeys(names, shard) | {names[40]: keys}
+    index = json.dumps({"weight_map": {"rows.keys": names[40]}}).encode()
+    for files, expected in ((held | {"commentary.safetensors.index.json": index}, "rows.keys"), (held, "x")):
+        shelf = Files(files)
+        stored = tuple(StoredFile(name, len(data), name) for name, data in sorted(files.items()))
+        manifest = SimpleNamespace(tensor_files=tuple(sorted(names)))
+        _, header = tensor_file(shelf, Commentary("a/b", "1", manifest, None, "", stored))
+        assert header.tensors[0].name == expected
+        assert len({path for path in shelf.asked if path.endswith(".safetensors")}) == 1
+
+
+def test_a_header_beyond_a_megabyte_is_not_parsed():
+    header = b'{"__metadata__":{"a":"' + b"x" * (1 << 20) + b'"}}'
+    data = struct.pack("<Q", len(header)) + header
+    with pytest.raises(TensorFileInvalid, match="read at most"):
+        read_header(reader(data), len(data))
+
+
+def test_a_difference_compares_ten_texts_line_by_line():
+    old, new = ({f"{n:02}.txt": f"{n} {word}\n".encode() * 3000 for n in range(12)} for word in ("old", "new"))
+    shelf = MemoryShelf()
+    before, after = shelf.commit("a/b", old, "1"), shelf.commit("a/b", new, "2")
+    changes = difference(shelf, "a/b", before, after)
+    assert len(changes) == 12
+    assert [bool(one.lines) for one in changes] == [True] * 10 + [False] * 2
 
 
 @pytest.mark.parametrize("data", [b"", b"\x01", struct.pack("<Q", 1 << 60), tensors([])[:-1]])

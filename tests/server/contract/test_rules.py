@@ -14,7 +14,7 @@ from sqlalchemy import func, select, text
 from commentary_hub.errors import DigestMismatch, HubConflict, HubNotFound, InputError
 from commentary_hub_server.app import open_world
 from commentary_hub_server.rules.catalogue import Query, Viewer
-from commentary_hub_server.rules.repositories import Change, File, Filters, object_key, store_stream
+from commentary_hub_server.rules.repositories import Change, File, Filters, _trees, object_key, store_stream
 from commentary_hub_server.rules.repositories.tables import trees
 from commentary_hub_server.store import connect, metadata
 from commentary_hub_server.upkeep import check, collect
@@ -199,6 +199,16 @@ def test_a_walk_goes_on_behind_any_path(world, repo):
     assert sorted(set(whole) - {"a.b", "d", "d/e"}) == sorted(names)
     for at, path in enumerate(whole):
         assert [p for p, _ in world.history.files(head, after=path)] == whole[at + 1 :]
+
+
+def test_many_paths_read_each_folder_once(world, repo, monkeypatch):
+    made = commit(world, repo, {f"f/g/{n}.txt": b"%d" % n for n in range(300)})
+    asked = [f"f/g/{n % 400}.txt" for n in range(2000)]
+    reads, original = [], _trees.read_folder
+    monkeypatch.setattr(_trees, "read_folder", lambda connection, oid: reads.append(oid) or original(connection, oid))
+    found = world.history.nodes(made, asked)
+    assert [node is not None for node in found] == [n % 400 < 300 for n in range(2000)]
+    assert len(reads) == 3
 
 
 def test_paths_are_one_file_on_every_system(world, repo):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Callable
+from functools import lru_cache
 from html import escape
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
@@ -31,12 +32,14 @@ _ATTRIBUTES = {
 _CLASSES = {"math", "left", "right", "center"}
 _LANGUAGE = re.compile(r"language-[A-Za-z0-9_+-]{1,30}")
 _MAX_FORMULAS = 200
+_MAX_PICTURES = 500
 
 
+@lru_cache(maxsize=64)  # of what is shown again and again
 def render_card_html(text: str, picture_base: str) -> str:
     """The card's body without its YAML block, safe to show; relative pictures are resolved below ``picture_base``.
 
-    Of a long card the first 60,000 characters.
+    Of a long card the first 60,000 characters, and what stands before its picture 501.
 
     Mathematics ($…$, $$…$$) becomes MathML (the first 200 formulas), or stays as its source. Headings are moved down
     one level, because the page has its own first one. A card whose YAML block cannot be read shows as it is.
@@ -47,7 +50,7 @@ def render_card_html(text: str, picture_base: str) -> str:
         body = text[:MAX_CARD_CHARACTERS]
     return str(
         nh3.clean(
-            _parser().render(body),
+            _parser().render("![".join(body.split("![", _MAX_PICTURES + 1)[: _MAX_PICTURES + 1])),
             tags=_TAGS,
             attributes=_ATTRIBUTES,
             attribute_filter=lambda tag, name, value: _filter(picture_base, tag, name, value),

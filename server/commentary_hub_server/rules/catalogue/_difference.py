@@ -14,6 +14,7 @@ MAX_TEXT_BYTES = 64 * 1024
 MAX_LINES = 400
 MAX_CHARACTERS = 50_000  # of all lines together: a page has to carry them
 _MAX_LINE = 400
+_MAX_TEXTS, _MAX_TEXT_LINES = 10, 2000  # that are compared line by line: the time grows with their square
 MAX_FILES = 200
 _TEXTS = (".json", ".md", ".toml", ".txt", ".csv", ".yaml", ".yml")
 
@@ -34,9 +35,10 @@ class FileChange:
 def difference(shelf: Shelf, repo_id: str, before: str, after: str) -> list[FileChange]:
     """Changed files from one commit to another, at most 200; texts up to 64 kB with at most 400 lines.
 
-    Of all files together at most 50,000 characters of lines are given, of a line the first 400.
+    Of all files together at most 50,000 characters of lines are given, of a line the first 400, and lines of the
+    first 10 texts, each to its line 2,000.
     """
-    left = MAX_CHARACTERS
+    left, texts = MAX_CHARACTERS, 0
     old = {file.path: file for file in shelf.files(repo_id, before)}
     new = {file.path: file for file in shelf.files(repo_id, after)}
     changes = []
@@ -45,7 +47,8 @@ def difference(shelf: Shelf, repo_id: str, before: str, after: str) -> list[File
         change: Change = "added" if was is None else "removed" if now is None else "changed"
         sizes = (was.size_bytes if was else 0, now.size_bytes if now else 0)
         lines: tuple[str, ...] = ()
-        if path.lower().endswith(_TEXTS) and max(sizes) <= MAX_TEXT_BYTES:
+        if path.lower().endswith(_TEXTS) and max(sizes) <= MAX_TEXT_BYTES and texts < _MAX_TEXTS:
+            texts += 1
             old_lines = _lines(shelf, repo_id, before, path) if was else []
             new_lines = _lines(shelf, repo_id, after, path) if now else []
             changed = difflib.unified_diff(old_lines, new_lines, lineterm="", n=2)
@@ -67,7 +70,9 @@ def _within(characters: int, lines: Iterable[str]) -> tuple[str, ...]:
 
 
 def _lines(shelf: Shelf, repo_id: str, revision: str, path: str) -> list[str]:
-    return shelf.read(repo_id, revision, path, 0, MAX_TEXT_BYTES).decode(errors="replace").splitlines()
+    return (
+        shelf.read(repo_id, revision, path, 0, MAX_TEXT_BYTES).decode(errors="replace").splitlines()[:_MAX_TEXT_LINES]
+    )
 
 
 def _differ(old: dict[str, StoredFile], new: dict[str, StoredFile], path: str) -> bool:

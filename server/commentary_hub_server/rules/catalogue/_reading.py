@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from functools import partial
 
@@ -12,6 +13,7 @@ from commentary_hub.manifest import (
     KEYS_TENSOR,
     MANIFEST_NAME,
     MAX_MANIFEST_BYTES,
+    TENSORS_INDEX_NAME,
     Evidence,
     Manifest,
     tensor_digest,
@@ -19,7 +21,7 @@ from commentary_hub.manifest import (
 from commentary_hub_server.rules.catalogue._safetensors import Header, Read, read_header
 from commentary_hub_server.rules.catalogue._shelf import Shelf, StoredFile
 
-MAX_SHARDS = 64
+MAX_INDEX_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,17 +68,27 @@ def read_commentary(shelf: Shelf, repo_id: str, revision: str, *, folder: str = 
 
 
 def tensor_file(shelf: Shelf, commentary: Commentary, *, holding: str = KEYS_TENSOR) -> tuple[Read, Header]:
-    """A reader and the header of the tensor file that has the tensor ``holding``, or of the first where none has.
+    """A reader and the header of the tensor file that has the tensor ``holding``.
+
+    Of several files it is the one that their index names, or the first where it names none: one header is read.
 
     Raises `FileNotFoundError` without tensor files and `TensorFileInvalid` for a damaged one.
     """
     named = {commentary.prefix + name for name in commentary.manifest.tensor_files}
-    opened: list[tuple[Read, Header]] = []
-    for file in [file for file in commentary.files if file.path in named][:MAX_SHARDS]:
-        read = partial(shelf.read, commentary.repo_id, commentary.revision, file.path)
-        opened.append((read, read_header(read, file.size_bytes)))
-        if opened[-1][1].find(holding) is not None:
-            return opened[-1]
-    if not opened:
+    shards = [file for file in commentary.files if file.path in named]
+    if not shards:
         raise FileNotFoundError("*.safetensors")
-    return opened[0]
+    where = _shard_of(shelf, commentary, holding) if len(shards) > 1 else ""
+    file = next((shard for shard in shards if shard.path == where), shards[0])
+    read = partial(shelf.read, commentary.repo_id, commentary.revision, file.path)
+    return read, read_header(read, file.size_bytes)
+
+
+def _shard_of(shelf: Shelf, commentary: Commentary, tensor: str) -> str:
+    """The path of the shard that the index names for a tensor; empty where it names none."""
+    path = commentary.prefix + TENSORS_INDEX_NAME
+    try:
+        raw = shelf.read(commentary.repo_id, commentary.revision, path, 0, MAX_INDEX_BYTES)
+        return f"{commentary.prefix}{json.loads(raw)['weight_map'][tensor]}"
+    except (FileNotFoundError, ValueError, KeyError, TypeError, RecursionError):
+        return ""

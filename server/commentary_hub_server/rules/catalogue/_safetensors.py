@@ -14,7 +14,7 @@ from typing import Any
 
 from commentary_hub.errors import TensorFileInvalid
 
-MAX_HEADER_BYTES = 8 * 1024 * 1024
+MAX_HEADER_BYTES = 1 << 20
 MAX_TENSORS = 100_000
 MAX_METADATA_CHARACTERS = 4096
 
@@ -62,7 +62,7 @@ class Header:
 
 
 def read_header(read: Read, size_bytes: int) -> Header:
-    """The header; two reads, at most 8 MB. Raises `TensorFileInvalid` for a truncated or hostile one.
+    """The header; two reads, at most 1 MiB. Raises `TensorFileInvalid` for a truncated or hostile one.
 
     Tensors must lie inside the file, must not overlap, and their bytes must be what dtype and shape ask.
     """

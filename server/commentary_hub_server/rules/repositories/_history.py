@@ -20,7 +20,7 @@ from commentary_hub_server.rules.repositories._holdings import LargeFile
 from commentary_hub_server.rules.repositories._paths import check_path, check_ref
 from commentary_hub_server.rules.repositories._records import Change, Commit, Opened, Repository
 from commentary_hub_server.rules.repositories._revisions import HEADS, MAIN, TAGS, full_branch
-from commentary_hub_server.rules.repositories._trees import Draft, File, Node, find, walk
+from commentary_hub_server.rules.repositories._trees import Draft, File, Node, find, find_all, walk
 from commentary_hub_server.rules.repositories.tables import refs
 from commentary_hub_server.store import Leases, Objects, taken
 
@@ -72,7 +72,8 @@ class History:
     def nodes(self, commit: Commit, paths: Sequence[str]) -> list[Node | None]:
         """What lies at each of ``paths``."""
         with self._reads.connect() as connection:
-            return [find(connection, commit.tree, path) for path in paths]
+            found = find_all(connection, commit.tree, paths)
+        return [found[path] for path in paths]
 
     def open(self, repository: Repository, commit: Commit, path: str) -> Opened | None:
         """A file at a commit, with how it is stored; ``None`` where there is none, or its object was deleted."""

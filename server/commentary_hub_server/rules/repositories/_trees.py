@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache, partial
 
 from sqlalchemy import Connection, select
 
@@ -62,17 +63,26 @@ def _written(entries: dict[str, Node]) -> bytes:
     return json.dumps(lines, separators=(",", ":"), ensure_ascii=False).encode()
 
 
-def find(connection: Connection, root: str, path: str) -> Node | None:
-    """The node at ``path`` (empty for the root)."""
+def find(
+    connection: Connection, root: str, path: str, read: Callable[[str], dict[str, Node]] | None = None
+) -> Node | None:
+    """The node at ``path`` (empty for the root); ``read`` may remember folders."""
+    read = read or partial(read_folder, connection)
     node: Node = Folder(root)
     for part in path.split("/") if path else ():
         if not isinstance(node, Folder):
             return None
-        below = read_folder(connection, node.oid).get(part)
+        below = read(node.oid).get(part)
         if below is None:
             return None
         node = below
     return node
+
+
+def find_all(connection: Connection, root: str, paths: Iterable[str]) -> dict[str, Node | None]:
+    """The nodes at many paths; by name, so that each folder is read once and few are remembered."""
+    read = lru_cache(maxsize=64)(partial(read_folder, connection))
+    return {path: find(connection, root, path, read) for path in sorted(set(paths))}
 
 
 def walk(
