@@ -13,10 +13,11 @@ from functools import cached_property
 from commentary_hub.manifest import STATE_PREFIX, TARGETS_TENSOR, Manifest
 from commentary_hub_server.rules.catalogue._safetensors import Header, Read, TensorView, read_rows
 
-MAX_ROWS = 20_000
+MAX_ROWS = 10_000  # a share of them is within 1 point of the whole table's, 95 times in 100
 MAX_STAGES = 64
 MAX_CLASSES = 1000
 _BLOCKS = 10
+_DIGEST_BYTES = 8
 _INTEGER_LABELS = 1000
 _LOGITS = f"{STATE_PREFIX}logits"
 
@@ -57,7 +58,7 @@ class WeightTable:
 def weight_table(read: Read, header: Header, manifest: Manifest) -> WeightTable | None:
     """The weights of an ``example_weights`` commentary, w = sigmoid(logits); ``None`` for a table of another form.
 
-    More than 20,000 rows are sampled in 10 equal blocks, so that a page costs a bounded read: rows are sorted by
+    More than 10,000 rows are sampled in 10 equal blocks, so that a page costs a bounded read: rows are sorted by
     digests, so that a block is as good as a draw.
     """
     tensor = header.find(_LOGITS)
@@ -67,7 +68,7 @@ def weight_table(read: Read, header: Header, manifest: Manifest) -> WeightTable 
     size = MAX_ROWS // _BLOCKS
     blocks = [(0, total)] if total <= MAX_ROWS else [(total * at // _BLOCKS, size) for at in range(_BLOCKS)]
     targets = header.find(TARGETS_TENSOR)
-    if targets is not None and (targets.shape != (total, 8) or targets.dtype != "U8"):
+    if targets is not None and (targets.shape != (total, _DIGEST_BYTES) or targets.dtype != "U8"):
         targets = None
     names = _names(manifest.dataset.classes)
     rows: list[int] = []
@@ -120,7 +121,7 @@ def target_digest(target: int | str) -> bytes:
     ('b64216c480c06f77', 'baa99850fbb92bc6')
     """
     text = b"text\0" + target.encode() if isinstance(target, str) else b"int\0" + str(target).encode()
-    return hashlib.blake2b(text, digest_size=8, person=b"commentary-tgt-1").digest()
+    return hashlib.blake2b(text, digest_size=_DIGEST_BYTES, person=b"commentary-tgt-1").digest()
 
 
 def _names(classes: Sequence[str] | None) -> dict[bytes, str]:
@@ -131,7 +132,8 @@ def _names(classes: Sequence[str] | None) -> dict[bytes, str]:
 def _labels(read: Read, targets: TensorView | None, first: int, count: int, names: dict[bytes, str]) -> list[str]:
     if targets is None:
         return []
-    return [names.get(bytes(line), "") for line in read_rows(read, targets, first, count)]
+    data = read(targets.start + first * _DIGEST_BYTES, count * _DIGEST_BYTES)
+    return [names.get(data[at : at + _DIGEST_BYTES], "") for at in range(0, len(data), _DIGEST_BYTES)]
 
 
 def _sigmoid(value: float) -> float:
