@@ -46,10 +46,10 @@ NETWORK = '{ network = "mlp", settings = { inputs = 64, hidden = [] }, labels = 
 @pytest.mark.parametrize(
     ("kind", "parameters", "plain", "more"),
     [
-        ("example_weights", "{}", ["weights.png"], ["highest.png", "lowest.png", "weights.png"]),
+        ("example_weights", "{}", ["weights.png"], ["highest.png", "lowest.png", "samples.png", "weights.png"]),
         ("label_blend", "{ classes = 10 }", ["blend.png"], ["blend.png"]),
         ("attention_mask", MASK, [], ["masks.png"]),
-        ("weight_network", NETWORK, [], ["curves.png", "highest.png", "lowest.png", "weights.png"]),
+        ("weight_network", NETWORK, [], ["curves.png", "highest.png", "lowest.png", "samples.png", "weights.png"]),
     ],
 )
 def test_every_kind_is_drawn(tmp_path, kind, parameters, plain, more):
@@ -112,7 +112,7 @@ def test_pictures_go_into_the_card(weighed):
     before = load(weighed).tensor_digest
     answer = json.loads(shown(weighed, "--dataset", "sklearn:digits", "--attach", "--json"))
     names = {Path(path).name for path in answer["pictures"]}
-    assert names == {"weights.png", "highest.png", "lowest.png"}
+    assert names == {"weights.png", "highest.png", "lowest.png", "samples.png"}
     card = (weighed / "README.md").read_text()
     assert all(f"](plots/{name})" in card for name in names)
     assert load(weighed).tensor_digest == before
