@@ -47,8 +47,8 @@ def test_the_arms_are_shares_and_shuffling_moves_the_target(trial):
 
 def test_models_are_measured_in_bits_and_paired_by_seed(trial):
     arms = mixture._arms(trial, {"news": 0.2, "plays": 0.7, "code": 0.1}, "plays", 0)
-    found = mixture._measured(SETTINGS, trial, {name: arms[name] for name in ("commentary", "target only")})
-    again = mixture._measured(SETTINGS, trial, {name: arms[name] for name in ("commentary", "target only")})
+    found = mixture._measured(SETTINGS, trial, {name: arms[name] for name in ("commentary", "target only")}, "cpu")
+    again = mixture._measured(SETTINGS, trial, {name: arms[name] for name in ("commentary", "target only")}, "cpu")
     assert found == again
     assert all(4 < bits < 8 for runs in found["bits"].values() for bits in runs)  # log2(97) = 6.6 before learning
     outcome, verdict, tables, _ = mixture._told(SETTINGS, [{"arms": arms, **found}, {"arms": arms, **found}])

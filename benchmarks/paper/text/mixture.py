@@ -49,7 +49,8 @@ def measured(work: Work) -> tuple[str, str, list[Table], list[str]]:
         of = [dict(settings), number]
         mixture = work.kept(f"mixture {number}: learned", of, partial(_learned, work, settings, trial, number))
         arms = _arms(trial, mixture["probabilities"], settings["target"], number)
-        bits = work.kept(f"mixture {number}: measured", of, partial(_measured, settings, trial, arms))
+        find = partial(_measured, settings, trial, arms, work.device)
+        bits = work.kept(f"mixture {number}: measured", of, find)
         found.append({"arms": arms, **bits})
     return _told(settings, found)
 
@@ -146,7 +147,9 @@ def _arms(trial: Trial, learned: Mapping[str, float], target: str, number: int) 
     }
 
 
-def _measured(settings: Mapping[str, Any], trial: Trial, arms: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
+def _measured(
+    settings: Mapping[str, Any], trial: Trial, arms: Mapping[str, Mapping[str, float]], device: str
+) -> dict[str, Any]:
     """Bits per character of new models on the target's test text [seeds], at each arm's best rate on the selection."""
     taught = Examples.concatenated(trial.train, trial.validation)  # what taught the mixture teaches every arm
     home = torch.full((len(trial.validation),), trial.names.index(settings["target"]))
@@ -156,10 +159,11 @@ def _measured(settings: Mapping[str, Any], trial: Trial, arms: Mapping[str, Mapp
         mixture = MixtureWeights(trial.names, row_sources=of)
         with torch.no_grad():
             mixture.logits.copy_(torch.tensor([shares[one] for one in trial.names]).log())
-        train = partial(_trained, settings, taught.inputs, mixture.values())
-        tried = {rate: train(trial.selection, rate, TUNING_SEED) for rate in settings["rates"]}
+        train = partial(_trained, settings, taught.inputs.to(device), mixture.values())
+        selection, test = trial.selection.to(device), trial.test.to(device)
+        tried = {rate: train(selection, rate, TUNING_SEED) for rate in settings["rates"]}
         rates[name] = min(tried, key=tried.__getitem__)
-        bits[name] = [train(trial.test, rates[name], seed) for seed in range(settings["seeds"])]
+        bits[name] = [train(test, rates[name], seed) for seed in range(settings["seeds"])]
     return {"bits": bits, "rates": rates}
 
 
@@ -167,12 +171,12 @@ def _trained(settings: Mapping[str, Any], ids: Tensor, weights: Tensor, probe: T
     """Train a new model on rows drawn by their weights; its bits per character on ``probe``."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = network("char_lm", vocabulary=CHARACTERS, **settings["student"])
+        model = network("char_lm", vocabulary=CHARACTERS, **settings["student"]).to(ids.device)
     optimiser = torch.optim.Adam(model.parameters(), lr=rate)
     steps, size = settings["steps"], settings["batch_size"]
     generator = torch.Generator().manual_seed(seed)
     drawn = torch.tensor(list(WeightedRandomSampler(weights.tolist(), steps * size, generator=generator)))
-    for rows in drawn.reshape(steps, size):
+    for rows in drawn.reshape(steps, size).to(ids.device):
         optimiser.zero_grad()
         causal_cross_entropy(model(ids[rows]), ids[rows]).mean().backward()
         optimiser.step()
