@@ -128,6 +128,50 @@ def test_false_shards(service: XetService, data: bytes) -> None:
         service.plan(A, file_hash(LEAVES))
 
 
+def repeated(times: int, length: int | None = None) -> bytes:
+    """A shard of one file: the xorb's content again and again, one segment each."""
+    whole = sum(map(len, PARTS)) if length is None else length
+    head = struct.pack("<32sIIQ", file_hash(LEAVES * min(times, 1000)), 1 << 31, times, 0)
+    rows = struct.pack("<32sIIII", NAME, 0, whole, 0, 3) * times
+    proofs = (range_hash(h for h, _ in LEAVES) + bytes(16)) * times
+    return struct.pack("<32sQQ", TAG, 2, 0) + head + rows + proofs + END + END
+
+
+@pytest.mark.parametrize("data", [repeated(65_537), repeated(17, 2**32 - 1)])
+def test_what_a_small_shard_makes_the_hub_read_is_bounded_before_it_reads(
+    service: XetService, data: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service.accept_xorb(A, NAME, XORB)
+    for thing in (MemoryIndex, MemoryXorbs):
+        for name in ("xorb", "holders", "lease", "file", "get_range", "hold"):
+            if hasattr(thing, name):
+                monkeypatch.setattr(thing, name, lambda *_: pytest.fail("asked before the bounds"))
+    with pytest.raises(XetRefused, match="a shard may have"):
+        service.accept_shard(A, data)
+
+
+def test_a_shard_asks_for_each_xorb_once_and_for_room(service: XetService, monkeypatch: pytest.MonkeyPatch) -> None:
+    service.accept_xorb(A, NAME, XORB)
+    asked: list[bytes] = []
+    table = MemoryIndex.xorb
+    monkeypatch.setattr(MemoryIndex, "xorb", lambda self, xorb: asked.append(xorb) or table(self, xorb))
+    room: list[int] = []
+    assert service.accept_shard(A, repeated(1000), room.append) is True
+    assert room == [1000 * sum(map(len, PARTS))]
+    assert len(asked) < 5
+    assert b"".join(service.read(A, file_hash(LEAVES * 1000))) == b"".join(PARTS) * 1000
+    service.accept_shard(A, repeated(1000), room.append)
+    assert room[1] == 0
+
+    def full(_size: int) -> None:
+        raise PermissionError
+
+    with pytest.raises(PermissionError):
+        service.accept_shard(A, repeated(999), full)
+    with pytest.raises(Unknown):
+        service.plan(A, file_hash(LEAVES * 999))
+
+
 def test_other_repositories_are_invisible(service: XetService) -> None:
     service.accept_xorb(A, NAME, XORB)
     service.accept_shard(A, shard())

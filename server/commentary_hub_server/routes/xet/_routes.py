@@ -1,7 +1,9 @@
 """The Xet protocol over HTTP: parse, call the service, render."""
 
+import asyncio
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, HTTPException, Request, Response
@@ -19,6 +21,7 @@ from commentary_hub_server.rules.xet import (
 )
 
 TOKEN_S = 3600
+SHARDS = 2  # verified at once: each reads all its files
 
 # (request, repository type, repository id, "read" or "write") → user and canonical repository key. It raises the
 # same not-found reply for a repository that is missing and for one that the caller may not read.
@@ -65,7 +68,7 @@ def _add_tokens(router: APIRouter, service: XetService, authorise: Authorise, ba
 
 
 def _add_uploads(router: APIRouter, service: XetService, admit: Admit) -> None:
-    scoped = _scoped(service)
+    scoped, shards = _scoped(service), asyncio.Semaphore(SHARDS)
 
     @router.get("/v1/chunks/default/{digest}")
     def chunk(digest: str, scope: Annotated[Scope, Depends(scoped)]) -> Response:
@@ -85,7 +88,8 @@ def _add_uploads(router: APIRouter, service: XetService, admit: Admit) -> None:
     async def shard(request: Request, scope: Annotated[Scope, Depends(scoped)]) -> dict[str, int]:
         _must_write(scope)
         data = await _body(request)
-        return {"result": int(await _checked(service.accept_shard, scope, data))}
+        async with shards:
+            return {"result": int(await _checked(service.accept_shard, scope, data, partial(admit, scope.repo)))}
 
 
 def _add_reading(router: APIRouter, service: XetService, base: Base) -> None:

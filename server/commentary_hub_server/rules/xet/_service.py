@@ -9,6 +9,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Protocol
 
 from ._hashing import file_hash, from_text, range_hash, to_text
@@ -18,8 +19,15 @@ from ._xorb import MAX_SERIALISED_BYTES, XetRefused, Xorb, unpack_chunks, verify
 
 LEASE_S = 24 * 3600
 LINK_S = 3600
+MAX_SHARD_UNPACKED_BYTES = 64 << 30  # of all its files together
+MAX_SHARD_CHUNKS = 1 << 20  # of its files' segments, and of the tables of the xorbs that they name
+MAX_SHARD_SEGMENTS = 1 << 16
 _ANSWER_XORBS = 64
+_TABLES = 32  # of xorbs, remembered while one file is read
 _READ_BYTES = 8 * 2**20
+
+
+Known = Callable[[bytes], Xorb | None]  # a xorb's table
 
 
 class Unknown(LookupError):
@@ -105,15 +113,24 @@ class XetService:
         self._index.lease(digest, scope.repo, int(time.time()) + LEASE_S)
         return not held
 
-    def accept_shard(self, scope: Scope, data: bytes) -> bool:
+    def accept_shard(self, scope: Scope, data: bytes, admit: Callable[[int], None] = lambda _size: None) -> bool:
         """Verify every claim of a shard, then register its files; return whether one of them was new.
 
+        What it claims is bounded before anything is read: all its files are read once, to verify them. ``admit`` is
+        asked for room for the bytes of its new files.
+
         Raises:
-            XetRefused: a xorb is gone, unknown or not readable; a hash, length, proof or SHA-256 is wrong.
+            XetRefused: a xorb is gone, unknown or not readable; a hash, length, proof or SHA-256 is wrong; too much.
         """
         shard = parse_shard(data)
-        self._check_xorbs(scope, shard)
-        checked = [self._check_file(scope, file) for file in shard.files]
+        _check_size(shard)
+        fresh = [file for file in shard.files if self._index.file(scope.repo, file.hash) is None]
+        admit(sum(segment.length for file in fresh for segment in file.segments))
+        xorbs = self._demand_all(scope, shard)
+        for claim in shard.xorbs:
+            if claim.chunks != tuple((chunk.hash, chunk.length) for chunk in xorbs[claim.hash].chunks):
+                raise XetRefused(f"the shard describes xorb {to_text(claim.hash)} wrongly")
+        checked = [self._check_file(xorbs, file) for file in shard.files]
         new = False
         for file in checked:
             new |= self._index.add_file(scope.repo, file)
@@ -139,12 +156,12 @@ class XetService:
         end = size if end is None else min(end, size)
         if not 0 <= start < max(end, 1):
             raise IndexError(f"the file has {size} bytes")
-        return self._cut(file.segments, start, end)
+        return _cut(file.segments, start, end, lru_cache(_TABLES)(self._index.xorb))
 
     def read(self, scope: Scope, digest: bytes, start: int = 0, end: int | None = None) -> Iterator[memoryview]:
         """Yield bytes [start, end) of a file; memory stays below one read of about 8 MiB."""
         plan = self.plan(scope, digest, start, end)
-        return self._stream(plan)
+        return self._stream(plan, lru_cache(_TABLES)(self._index.xorb))
 
     def reconstruction(
         self, scope: Scope, digest: bytes, link: Callable[[str], str], start: int = 0, end: int | None = None
@@ -209,16 +226,21 @@ class XetService:
             raise XetRefused(f"xorb {to_text(digest)} is not stored here: upload it, then send the shard again")
         return xorb
 
-    def _check_xorbs(self, scope: Scope, shard: Shard) -> None:
-        for claim in shard.xorbs:
-            stored = self._demand(scope, claim.hash)
-            if claim.chunks != tuple((chunk.hash, chunk.length) for chunk in stored.chunks):
-                raise XetRefused(f"the shard describes xorb {to_text(claim.hash)} wrongly")
+    def _demand_all(self, scope: Scope, shard: Shard) -> dict[bytes, Xorb]:
+        """Each xorb that a shard names, once."""
+        named = {claim.hash for claim in shard.xorbs} | {part.xorb for file in shard.files for part in file.segments}
+        xorbs, count = {}, 0
+        for digest in sorted(named):
+            xorbs[digest] = self._demand(scope, digest)
+            count += len(xorbs[digest].chunks)
+            if count > MAX_SHARD_CHUNKS:
+                raise XetRefused(f"the shard's xorbs have more than {MAX_SHARD_CHUNKS} chunks: send several shards")
+        return xorbs
 
-    def _check_file(self, scope: Scope, file: ShardFile) -> ShardFile:
+    def _check_file(self, xorbs: dict[bytes, Xorb], file: ShardFile) -> ShardFile:
         chunks: list[tuple[bytes, int]] = []
         for segment in file.segments:
-            xorb = self._demand(scope, segment.xorb)
+            xorb = xorbs[segment.xorb]
             if not 0 <= segment.start < segment.end <= len(xorb.chunks):
                 raise XetRefused(f"xorb {to_text(segment.xorb)} has no chunks {segment.start} to {segment.end}")
             part = [(chunk.hash, chunk.length) for chunk in xorb.chunks[segment.start : segment.end]]
@@ -231,44 +253,22 @@ class XetService:
             raise XetRefused(f"the segments do not make file {to_text(file.hash)}")
         size = sum(length for _, length in chunks)
         digest = hashlib.sha256()
-        for piece in self._stream(self._cut(file.segments, 0, size)):
+        for piece in self._stream(_cut(file.segments, 0, size, xorbs.get), xorbs.get):
             digest.update(piece)
         if file.sha256 is not None and digest.digest() != file.sha256:
             raise XetRefused(f"file {to_text(file.hash)} has another SHA-256 than the shard says")
         return ShardFile(file.hash, file.segments, digest.digest())
 
-    def _cut(self, segments: Sequence[Segment], start: int, end: int) -> Plan:
-        parts: list[Part] = []
-        at = skip = 0
-        for segment in segments:
-            if at + segment.length <= start or at >= end:
-                at += segment.length
-                continue
-            xorb = self._index.xorb(segment.xorb)
-            if xorb is None:
-                raise Unknown(f"xorb {to_text(segment.xorb)} is gone")
-            low, high, kept = segment.start, segment.start, 0
-            for number in range(segment.start, segment.end):
-                size = xorb.chunks[number].length
-                if at + size <= start:
-                    low = high = number + 1
-                elif at < end:
-                    skip = start - at if not parts and not kept else skip
-                    high, kept = number + 1, kept + size
-                at += size
-            parts.append(Part(segment.xorb, low, high, kept, *xorb.span(low, high)))
-        return Plan(tuple(parts), skip, end - start)
-
-    def _stream(self, plan: Plan) -> Iterator[memoryview]:
+    def _stream(self, plan: Plan, known: Known) -> Iterator[memoryview]:
         skip, left = plan.skip, plan.length
         for part in plan.parts:
-            for content in self._unpacked(part):
+            for content in self._unpacked(part, known):
                 piece = memoryview(content)[skip : skip + left]
                 skip, left = 0, left - len(piece)
                 yield piece
 
-    def _unpacked(self, part: Part) -> Iterator[bytes | memoryview]:
-        xorb = self._index.xorb(part.xorb)
+    def _unpacked(self, part: Part, known: Known) -> Iterator[bytes | memoryview]:
+        xorb = known(part.xorb)
         if xorb is None:
             raise Unknown(f"xorb {to_text(part.xorb)} is gone")
         low = part.start
@@ -280,6 +280,44 @@ class XetService:
                 last = xorb.span(low, high)[1]
             yield from unpack_chunks(self._objects.get_range(part.xorb, first, last))
             low = high
+
+
+def _check_size(shard: Shard) -> None:
+    """Refuse what would take long to read, before anything is."""
+    segments = [segment for file in shard.files for segment in file.segments]
+    size, count = sum(part.length for part in segments), sum(max(0, part.end - part.start) for part in segments)
+    if (
+        size > MAX_SHARD_UNPACKED_BYTES
+        or count > MAX_SHARD_CHUNKS
+        or max(len(segments), len(shard.files)) > MAX_SHARD_SEGMENTS
+    ):
+        raise XetRefused(
+            f"the shard's files have {size} bytes in {count} chunks and {len(segments)} segments; a shard may have "
+            f"{MAX_SHARD_UNPACKED_BYTES}, {MAX_SHARD_CHUNKS} and {MAX_SHARD_SEGMENTS}"
+        )
+
+
+def _cut(segments: Sequence[Segment], start: int, end: int, known: Known) -> Plan:
+    parts: list[Part] = []
+    at = skip = 0
+    for segment in segments:
+        if at + segment.length <= start or at >= end:
+            at += segment.length
+            continue
+        xorb = known(segment.xorb)
+        if xorb is None:
+            raise Unknown(f"xorb {to_text(segment.xorb)} is gone")
+        low, high, kept = segment.start, segment.start, 0
+        for number in range(segment.start, segment.end):
+            size = xorb.chunks[number].length
+            if at + size <= start:
+                low = high = number + 1
+            elif at < end:
+                skip = start - at if not parts and not kept else skip
+                high, kept = number + 1, kept + size
+            at += size
+        parts.append(Part(segment.xorb, low, high, kept, *xorb.span(low, high)))
+    return Plan(tuple(parts), skip, end - start)
 
 
 MAX_BODY_BYTES = max(MAX_SERIALISED_BYTES, MAX_SHARD_BYTES)
