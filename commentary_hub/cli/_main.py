@@ -39,12 +39,18 @@ def build_app() -> typer.Typer:
     return app
 
 
-def _options(
-    version: bool = typer.Option(False, "--version", help="Print the version and leave.", is_eager=True),
-) -> None:
-    if version:
+def _print_version(asked: bool) -> None:
+    if asked:
         typer.echo(metadata.version("commentary-hub"))
         raise typer.Exit
+
+
+def _options(
+    version: bool = typer.Option(
+        False, "--version", help="Print the version and leave.", callback=_print_version, is_eager=True
+    ),
+) -> None:
+    """Options that stand before a command."""
 
 
 def _missing(app: typer.Typer, extra: str, error: ModuleNotFoundError) -> None:
