@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from commentary_hub import artefact, recipes
 from commentary_hub.cli import build_app
-from commentary_hub.errors import RecipeError
+from commentary_hub.errors import Interrupted, RecipeError
 
 TEXT = """
 runs = 2
@@ -121,6 +121,24 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bits(recipe, tmp_path):
     assert one.keys() == other.keys()
     assert all(torch.equal(one[name], other[name]) for name in one)
     assert not list(torn.glob("checkpoint*"))
+
+
+def test_an_interrupt_in_the_second_run_keeps_the_first(recipe, tmp_path):
+    read = recipes.Recipe.read(recipe)
+    reports = []
+
+    def stop(report):
+        reports.append(report.step)
+        if len(reports) == 12 + 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(Interrupted, match="interrupted after outer step 3 of 12; step 3 is kept"):
+        recipes.run(read, tmp_path / "torn", recipe_toml=TEXT, progress=stop)
+    recipes.run(read, tmp_path / "torn", recipe_toml=TEXT, progress=lambda report: reports.append(report.step))
+    assert reports == [*range(1, 13), 1, 2, 3, *range(4, 13)]
+    recipes.run(read, tmp_path / "whole", recipe_toml=TEXT)
+    one, other = tensors(tmp_path / "whole"), tensors(tmp_path / "torn")
+    assert all(torch.equal(one[name], other[name]) for name in one)
 
 
 def test_an_interrupted_command_says_how_to_go_on(recipe, tmp_path):
