@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-from sqlalchemy import Column, Connection, Engine, Float, String, Table, delete, select
+from sqlalchemy import Column, Connection, Engine, Float, String, Table, delete
 
 from commentary_hub_server.store._database import metadata, upsert
 
@@ -44,10 +44,10 @@ class Leases:
     def condemned(self, key: str) -> Iterator[Connection | None]:
         """A transaction in which nobody begins to hold ``key``; ``None`` where somebody does already."""
         with self._engine.begin() as connection:
-            connection.execute(
-                upsert(connection, leases).values(key=key, until=0.0).on_conflict_do_nothing(index_elements=["key"])
-            )
-            until = connection.execute(select(leases.c.until).where(leases.c.key == key).with_for_update()).scalar_one()
+            # One statement inserts or locks the row and reads it: between two, another process could delete it.
+            row = upsert(connection, leases).values(key=key, until=0.0)
+            row = row.on_conflict_do_update(index_elements=["key"], set_={"until": leases.c.until})
+            until = connection.execute(row.returning(leases.c.until)).scalar_one()
             yield connection if until <= time.time() else None
             connection.execute(delete(leases).where(leases.c.key == key, leases.c.until <= time.time()))
 

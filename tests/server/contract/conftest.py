@@ -26,7 +26,7 @@ def settings(request, tmp_path, monkeypatch):
     return Settings(data_dir=tmp_path, database_url=database, objects_url=objects)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def migrated(postgresql_host, tmp_path_factory):
     """A database with all tables, to copy."""
     admin = create_engine(f"postgresql+psycopg://hub@/postgres?host={postgresql_host}", isolation_level="AUTOCOMMIT")
