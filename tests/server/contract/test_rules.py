@@ -14,7 +14,16 @@ from sqlalchemy import func, select, text
 from commentary_hub.errors import DigestMismatch, HubConflict, HubNotFound, InputError
 from commentary_hub_server.app import open_world
 from commentary_hub_server.rules.catalogue import Query, Viewer
-from commentary_hub_server.rules.repositories import Change, File, Filters, _trees, object_key, store_stream
+from commentary_hub_server.rules.repositories import (
+    Change,
+    File,
+    Filters,
+    _history,
+    _listing,
+    _trees,
+    object_key,
+    store_stream,
+)
 from commentary_hub_server.rules.repositories.tables import trees
 from commentary_hub_server.store import connect, metadata
 from commentary_hub_server.upkeep import check, collect
@@ -209,6 +218,23 @@ def test_many_paths_read_each_folder_once(world, repo, monkeypatch):
     found = world.history.nodes(made, asked)
     assert [node is not None for node in found] == [n % 400 < 300 for n in range(2000)]
     assert len(reads) == 3
+
+
+def test_what_one_commit_writes_and_describes_is_bounded(world, repo, monkeypatch):
+    """Other writers wait while a commit is made: deep and many folders, and much to parse, are refused."""
+    with pytest.raises(InputError, match="cannot be a path"):
+        commit(world, repo, {"/".join("d" * 33): b"x"})
+    monkeypatch.setattr(_history, "MAX_FOLDERS", 40)
+    commit(world, repo, {f"{n}/x/a.txt": b"" for n in range(20)})
+    with pytest.raises(InputError, match="at most 40 folders"):
+        commit(world, repo, {f"{n}/y/a.txt": b"" for n in range(21)})
+    _, _, files = artefact("weights", "example_weights", "sklearn/digits", random.Random(0), rows=20)
+    size = sum(len(files[name]) for name in ("commentary.json", "evidence.json", "README.md"))
+    monkeypatch.setattr(_listing, "MAX_INDEXED_BYTES", 2 * size)
+    for name in "abc":
+        commit(world, repo, {f"commentaries/{name}/{path}": data for path, data in files.items() if len(data) < 30_000})
+    assert [one.folder for one in world.catalogue.of_repository("ada/Set")] == ["commentaries/a", "commentaries/b"]
+    assert "commentaries/c" in world.repositories.get("dataset", "ada/Set").problem
 
 
 def test_paths_are_one_file_on_every_system(world, repo):

@@ -17,7 +17,7 @@ from commentary_hub_server.rules.repositories._contents import (
     object_key,
 )
 from commentary_hub_server.rules.repositories._holdings import LargeFile
-from commentary_hub_server.rules.repositories._paths import check_path, check_ref
+from commentary_hub_server.rules.repositories._paths import check_path, check_ref, folders_of
 from commentary_hub_server.rules.repositories._records import Change, Commit, Opened, Repository
 from commentary_hub_server.rules.repositories._revisions import HEADS, MAIN, TAGS, full_branch
 from commentary_hub_server.rules.repositories._trees import Draft, File, Node, find, find_all, walk
@@ -26,6 +26,7 @@ from commentary_hub_server.store import Leases, Objects, taken
 
 Hook = Callable[[Connection, Repository, Commit], None]
 _MOVED = "A commit has happened since. Please refresh and try again."
+MAX_FOLDERS = 10_000  # of one commit: each is a row, written while every other writer waits
 _LAST_COMMITS = 1000  # how far back the last change of a path is looked for
 
 
@@ -150,6 +151,8 @@ class History:
         """
         for change in changes:
             check_path(change.path)
+        if len({folder for change in changes for folder in folders_of(change.path)}) > MAX_FOLDERS:
+            raise InputError(f"a commit changes at most {MAX_FOLDERS:,} folders: make several")
         stored = [_described(change) for change in changes]
         self._store_large_text(changes, stored)
         ref = full_branch(branch)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from sqlalchemy import Connection, delete, insert, update
 
-from commentary_hub.errors import ArtefactError, EvidenceError
+from commentary_hub.errors import ArtefactError, EvidenceError, ManifestInvalid
 from commentary_hub.manifest import (
     CARD_NAME,
     EVIDENCE_NAME,
@@ -25,6 +25,7 @@ from commentary_hub_server.rules.repositories.tables import repositories, tags
 INSIDE = "commentaries"  # where a dataset's own repository keeps its commentaries
 MAX_INSIDE = 200
 _MAX_CARD_BYTES = 1 << 20
+MAX_INDEXED_BYTES = 16 << 20  # of one repository: they are read while every other writer waits
 # Card key → prefix of the tag, per type of repository.
 _TAGS = {
     "dataset": [
@@ -56,10 +57,16 @@ class Indexer:
         if repository.kind != "dataset":
             return
         self._catalogue.remove(repository.name, connection)
-        problems = []
+        problems, left = [], MAX_INDEXED_BYTES
         for folder in self._folders(connection, commit):
+            nodes = _described(connection, commit, folder)
+            left -= sum(min(node.size_bytes, MAX_MANIFEST_BYTES) for node in nodes.values())
             try:
-                self._list(connection, repository, commit, folder)
+                if left < 0:
+                    raise ManifestInvalid(
+                        f"what describes a repository's commentaries has over {MAX_INDEXED_BYTES:,} bytes"
+                    )
+                self._list(connection, repository, commit, folder, nodes)
             except (ArtefactError, EvidenceError) as error:
                 problems.append(f"{folder + '/' if folder else ''}{MANIFEST_NAME}: {error}")
         connection.execute(
@@ -88,12 +95,11 @@ class Indexer:
                     found.append(f"{INSIDE}/{name}")
         return found
 
-    def _list(self, connection: Connection, repository: Repository, commit: Commit, folder: str) -> None:
-        prefix = f"{folder}/" if folder else ""
-
+    def _list(
+        self, connection: Connection, repository: Repository, commit: Commit, folder: str, nodes: dict[str, File]
+    ) -> None:
         def text(name: str, limit: int) -> bytes | None:
-            node = find(connection, commit.tree, prefix + name)
-            return self._read(connection, repository, node, limit) if isinstance(node, File) else None
+            return self._read(connection, repository, nodes[name], limit) if name in nodes else None
 
         manifest = Manifest.from_json(text(MANIFEST_NAME, MAX_MANIFEST_BYTES + 1) or b"")
         raw = text(EVIDENCE_NAME, MAX_MANIFEST_BYTES + 1)
@@ -128,6 +134,13 @@ class Indexer:
             .where(repositories.c.id == repository.id)
             .values(card=card[:100_000] if len(card) <= 100_000 else "{}", tags=json.dumps(names))
         )
+
+
+def _described(connection: Connection, commit: Commit, folder: str) -> dict[str, File]:
+    """The files that describe a commentary."""
+    prefix = f"{folder}/" if folder else ""
+    found = {name: find(connection, commit.tree, prefix + name) for name in (MANIFEST_NAME, EVIDENCE_NAME, CARD_NAME)}
+    return {name: node for name, node in found.items() if isinstance(node, File)}
 
 
 def _tags(metadata: dict[str, object], kind: str) -> list[str]:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterator
+from itertools import accumulate
 
 from commentary_hub.errors import InputError
 
 MAX_PATH = 1024
+MAX_PARTS = 32
 # The owner of repositories whose public id has one segment: an organisation that an administrator makes.
 SHORT = "_"
 # What may follow a repository's id in an address. No repository has such a name, so that ids may have one segment.
@@ -24,8 +27,9 @@ _FORBIDDEN = re.compile(r"[\x00-\x1f\x7f\\:*?\"<>|\ue000]")
 def check_path(path: str) -> str:
     """A file's path inside a repository, as it is; raises `InputError` for what could mean another place anywhere.
 
-    Refused: empty, absolute and relative parts, control characters and those that some system takes for separators,
-    drives or wildcards, ``.git`` in any case, names not in Unicode's composed form (two spellings of one name).
+    Refused: more than 32 parts; empty, absolute and relative ones; control characters and those that some system takes
+    for separators, drives or wildcards; ``.git`` in any case; names not in Unicode's composed form (two spellings of
+    one name).
 
     >>> check_path("plots/weights.png")
     'plots/weights.png'
@@ -34,6 +38,7 @@ def check_path(path: str) -> str:
     wrong = (
         not path
         or len(path.encode()) > MAX_PATH
+        or len(parts) > MAX_PARTS
         or any(part in {"", ".", ".."} or part.lower() == ".git" or part != part.strip(" ") for part in parts)
         or any(part.endswith(".") for part in parts)
         or _FORBIDDEN.search(path)
@@ -42,6 +47,15 @@ def check_path(path: str) -> str:
     if wrong:
         raise InputError(f"{path[:200]!r} cannot be a path in a repository: use plain relative paths", path=path[:200])
     return path
+
+
+def folders_of(path: str) -> Iterator[str]:
+    """The folders above a file.
+
+    >>> list(folders_of("a/b/c.txt"))
+    ['a', 'a/b']
+    """
+    return accumulate(path.split("/")[:-1], "{}/{}".format)
 
 
 def check_repository_name(name: str) -> str:
