@@ -30,7 +30,8 @@ VALIDATION_TENSOR = "validation.keys"
 STATE_PREFIX = "commentary."
 STATISTICS_PREFIX = "statistics."
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,95}$")]
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,95}$"
+Name = Annotated[str, Field(pattern=NAME)]
 KindName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
 Text = Annotated[str, Field(max_length=4096)]
 Hex = Annotated[str, Field(pattern=r"^[0-9a-f]{16,128}$")]

@@ -237,6 +237,13 @@ def test_what_one_commit_writes_and_describes_is_bounded(world, repo, monkeypatc
     assert "commentaries/c" in world.repositories.get("dataset", "ada/Set").problem
 
 
+def test_commentaries_inside_a_dataset_are_called_like_a_manifest(world, repo):
+    _, _, files = artefact("weights", "example_weights", "sklearn/digits", random.Random(0), rows=20)
+    for name in ("fine-1.0", "x; curl evil", "$(x)", "-x"):
+        commit(world, repo, {f"commentaries/{name}/{path}": data for path, data in files.items() if len(data) < 30_000})
+    assert [one.folder for one in world.catalogue.of_repository("ada/Set")] == ["commentaries/fine-1.0"]
+
+
 def test_paths_are_one_file_on_every_system(world, repo):
     commit(world, repo, {"Name.txt": b"x", "folder/a": b"a"})
     for bad in ("name.txt", "Folder/b", "folder", "Name.txt/x"):

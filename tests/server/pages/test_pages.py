@@ -5,6 +5,7 @@ import dataclasses
 import html
 import random
 import re
+import shlex
 import struct
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from commentary_hub_server.routes.pages import _charts as charts
-from commentary_hub_server.routes.pages._snippets import snippets
+from commentary_hub_server.routes.pages._snippets import endpoint_line, snippets
 from commentary_hub_server.rules.catalogue import (
     blend_ratios,
     mixture_shares,
@@ -256,6 +257,14 @@ def test_each_kind_is_offered_the_ways_of_training_that_it_serves(client, kather
     assert "--commentary example-weights" in inside
     mixture = katherine.get("/datasets/katherine/letters/commentaries/mixture-weights").text
     assert "mixed = interleave(load(" in mixture
+
+
+def test_a_copied_command_runs_nothing_that_a_stranger_named(made):
+    entry = made[1].one("ada/digits-example-weights-0")
+    *code, command = snippets(dataclasses.replace(entry, folder='commentaries/x"; curl evil'))
+    assert shlex.split(command.code)[-2:] == ["--commentary", 'x"; curl evil']
+    assert all(ast.parse(one.code) for one in code)
+    assert endpoint_line("http://hub/;curl evil/") == "export HF_ENDPOINT='http://hub/;curl evil'"
 
 
 @pytest.mark.parametrize(

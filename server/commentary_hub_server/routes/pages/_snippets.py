@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 from dataclasses import dataclass
 
 from commentary_hub_server.rules.catalogue import Entry
@@ -19,18 +21,19 @@ class Snippet:
 
 def endpoint_line(base: str) -> str:
     """What a shell needs to be told once, so that the clients ask this hub."""
-    return f"export HF_ENDPOINT={base.rstrip('/')}"
+    return f"export HF_ENDPOINT={shlex.quote(base.rstrip('/'))}"
 
 
 def snippets(entry: Entry) -> list[Snippet]:
-    """Code for the commentary at its current revision, so that a copied line stays what it was."""
-    reference = f'"{entry.repo_id}@{entry.revision}"'
-    inside = f', commentary="{entry.folder.rpartition("/")[2]}"' if entry.folder else ""
-    load = f"load({reference}{inside})"
-    pull = f"commentary-hub pull {entry.repo_id}@{entry.revision}"
-    if entry.folder:
-        pull += f" --commentary {entry.folder.rpartition('/')[2]}"
-    command = Snippet("cli", "Command line", pull)
+    """Code for the commentary at its current revision, so that a copied line stays what it was.
+
+    Whoever copies it runs it: what a stranger named is quoted, for Python and for the shell.
+    """
+    reference, name = f"{entry.repo_id}@{entry.revision}", entry.folder.rpartition("/")[2]
+    inside = f", commentary={json.dumps(name)}" if name else ""
+    load = f"load({json.dumps(reference)}{inside})"
+    pull = ["commentary-hub", "pull", reference, *(["--commentary", name] if name else [])]
+    command = Snippet("cli", "Command line", shlex.join(pull))
     match entry.kind:
         case "example_weights" | "weight_network" | "label_blend":
             return [*_training(load, _PYTORCH), command]

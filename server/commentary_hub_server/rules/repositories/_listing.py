@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 
 from sqlalchemy import Connection, delete, insert, update
@@ -13,6 +14,7 @@ from commentary_hub.manifest import (
     EVIDENCE_NAME,
     MANIFEST_NAME,
     MAX_MANIFEST_BYTES,
+    NAME,
     Evidence,
     Manifest,
     split_card,
@@ -86,12 +88,14 @@ class Indexer:
             self._catalogue.set_private(repository.name, private=private, connection=connection)
 
     def _folders(self, connection: Connection, commit: Commit) -> list[str]:
-        """The folders with a manifest: the root, and those of a dataset's own repository."""
+        """The folders with a manifest: the root, and those of a dataset's own repository that are called like one."""
         found = [""] if isinstance(find(connection, commit.tree, MANIFEST_NAME), File) else []
         inside = find(connection, commit.tree, INSIDE)
         if isinstance(inside, Folder):
             for name, node in sorted(read_folder(connection, inside.oid).items())[:MAX_INSIDE]:
-                if isinstance(node, Folder) and isinstance(read_folder(connection, node.oid).get(MANIFEST_NAME), File):
+                if not isinstance(node, Folder) or not re.fullmatch(NAME, name):
+                    continue
+                if isinstance(read_folder(connection, node.oid).get(MANIFEST_NAME), File):
                     found.append(f"{INSIDE}/{name}")
         return found
 
