@@ -108,7 +108,7 @@ PUBLIC = {
 LISTS = {
     "GET /api/datasets", "GET /api/models", "GET /api/commentaries", "GET /api/commentaries/datasets",
     "GET /api/commentaries/datasets/{dataset:path}", "GET /api/commentaries/compare", "GET /", "GET /datasets",
-    "GET /for/{dataset:path}", "GET /owners/{owner}", "GET /compare",
+    "GET /for/{dataset:path}", "GET /owners/{owner}", "GET /compare", "GET /rest",
 }  # fmt: skip
 
 
