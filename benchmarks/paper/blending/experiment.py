@@ -27,7 +27,11 @@ def run(work: Work) -> Section:
         draw_curves(axes, stored.evidence, settings["student"], SHOWN)
         work.figure(f"{short}-curves", figure, caption)
     outcome, verdict = decisions[settings["case"]]
-    notes = [f"{name}: {said}" for name, (_, said) in decisions.items() if name != settings["case"]]
+    others = [f"{name}: {said}" for name, (_, said) in decisions.items() if name != settings["case"]]
     return work.section(
-        outcome=outcome, verdict=verdict, tables=tables, notes=notes, remedies=settings.get("remedies", ())
+        outcome=outcome,
+        verdict=verdict,
+        tables=tables,
+        notes=[*settings.get("notes", ()), *others],
+        remedies=settings.get("remedies", ()),
     )

@@ -82,9 +82,13 @@ def run(work: Work) -> Section:
         work.figure(f"{short}-curves", figure, caption)
     outcome, verdict = decisions[settings["case"]]
     tables.insert(0, Table("Where the masks look, on pictures that nobody trained on", ["case", *CENTRES], looks))
-    notes = [f"{name}: {said}" for name, (_, said) in decisions.items() if name != settings["case"]]
+    others = [f"{name}: {said}" for name, (_, said) in decisions.items() if name != settings["case"]]
     return work.section(
-        outcome=outcome, verdict=verdict, tables=tables, notes=notes, remedies=settings.get("remedies", ())
+        outcome=outcome,
+        verdict=verdict,
+        tables=tables,
+        notes=[*settings.get("notes", ()), *others],
+        remedies=settings.get("remedies", ()),
     )
 
 
