@@ -12,6 +12,8 @@ from commentary_hub.errors import EvidenceError, FormatTooNew
 EVIDENCE_VERSION = 1
 MAX_EVIDENCE_BYTES = 4 * 1024 * 1024
 
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Difference = Annotated[float, Field(ge=-1, le=1)]  # of two fractions
 Interval = tuple[float, float]
 Outcome = Literal["helps", "no_difference", "hurts"]
 Text = Annotated[str, Field(max_length=4096)]
@@ -32,16 +34,16 @@ class Measurement(_Part):
     student: Text
     control: Text
     runs: Annotated[int, Field(ge=1)]
-    accuracy_mean: float
-    accuracy_ci95: Interval
-    difference_mean: float | None = None
-    difference_ci95: Interval | None = None
+    accuracy_mean: Fraction
+    accuracy_ci95: tuple[Fraction, Fraction]
+    difference_mean: Difference | None = None
+    difference_ci95: tuple[Difference, Difference] | None = None
     learning_rate: float | None = None
     steps_to_target: float | None = None
-    reached_target: float | None = None
+    reached_target: Fraction | None = None
     curve_area_mean: float | None = None
     curve_area_difference_ci95: Interval | None = None
-    per_class_difference: tuple[float, ...] | None = None
+    per_class_difference: tuple[Difference, ...] | None = None
 
 
 class Verdict(_Part):
@@ -65,7 +67,7 @@ class Protocol(_Part):
     batch_size: Annotated[int, Field(ge=1)]
     learning_rates: tuple[float, ...]
     selection: Text
-    target_accuracy: float | None = None
+    target_accuracy: Fraction | None = None
     rule: Text
     parameters: dict[str, Any] = {}
 
@@ -126,10 +128,16 @@ class Evidence(_Part):
             place = ".".join(str(part) for part in first["loc"]) or "evidence"
             raise EvidenceError(f"{where}: {place}: {first['msg']}", where=where, place=place) from None
 
-    def is_verified(self, author: str) -> bool:
-        """Whether somebody else than ``author`` ran it again, with these very tensors, and agrees."""
+    def is_verified(self, author: str, by: str | None = None) -> bool:
+        """Whether somebody else than ``author`` ran it again, with these very tensors, and agrees.
+
+        With ``by`` only this account's record counts: the one that is known to have written it.
+        """
         return any(
-            one.agrees and one.tensor_digest == self.tensor_digest and one.account.casefold() != author.casefold()
+            one.agrees
+            and one.tensor_digest == self.tensor_digest
+            and one.account.casefold() != author.casefold()
+            and (by is None or one.account.casefold() == by.casefold())
             for one in self.verifications
         )
 

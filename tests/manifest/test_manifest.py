@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from commentary_hub.errors import ManifestInvalid, ReferenceSyntaxError
+from commentary_hub.errors import EvidenceError, ManifestInvalid, ReferenceSyntaxError
 from commentary_hub.manifest import (
     DatasetBinding,
     DatasetIdentity,
@@ -76,6 +76,17 @@ def test_infinite_numbers_are_no_manifest():
 def test_no_bytes_break_the_reader(data):
     with pytest.raises(ManifestInvalid):
         Manifest.from_json(data)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("accuracy_mean", 1.1), ("accuracy_ci95", [-0.1, 1]), ("difference_mean", 5.0),
+                        ("difference_ci95", [-2, 0]), ("per_class_difference", [1.5])])  # fmt: skip
+def test_evidence_beyond_what_fractions_can_be_is_refused(name, value):
+    raw = json.loads((ROOT / "tests" / "golden" / "format-1" / "evidence.json").read_text())
+    Evidence.from_json(json.dumps(raw))
+    raw["measurements"][0][name] = value
+    with pytest.raises(EvidenceError, match=name):
+        Evidence.from_json(json.dumps(raw))
 
 
 def test_a_card_carries_the_tags_and_splits_again():

@@ -12,6 +12,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy import func, select, text
 
 from commentary_hub.errors import DigestMismatch, HubConflict, HubNotFound, InputError
+from commentary_hub.manifest import Verification
 from commentary_hub_server.app import open_world
 from commentary_hub_server.rules.catalogue import Query, Viewer
 from commentary_hub_server.rules.repositories import (
@@ -242,6 +243,32 @@ def test_commentaries_inside_a_dataset_are_called_like_a_manifest(world, repo):
     for name in ("fine-1.0", "x; curl evil", "$(x)", "-x"):
         commit(world, repo, {f"commentaries/{name}/{path}": data for path, data in files.items() if len(data) < 30_000})
     assert [one.folder for one in world.catalogue.of_repository("ada/Set")] == ["commentaries/fine-1.0"]
+
+
+def test_a_verification_counts_where_the_account_that_it_names_committed_it(world):
+    for name in ("bob", "eve"):
+        world.directory.add_user(name)
+    manifest, evidence, files = artefact("weights", "example_weights", "sklearn/digits", random.Random(0), rows=20)
+    small = {name: data for name, data in files.items() if len(data) < 30_000}
+    said = {"account": "bob", "date": "2026-11-24", "hardware": "CPU", "agrees": True}
+    told = evidence.model_copy(update={"verifications": (Verification(tensor_digest=evidence.tensor_digest, **said),)})
+    told = Change("evidence.json", data=told.to_json().encode())
+    repo = world.repositories.create("dataset", "ada", "weights", private=False)
+
+    def pushed(by, *changes):
+        world.history.commit(repo, "main", changes, title="t", author=by)
+        return world.catalogue.one("ada/weights").verified
+
+    assert not pushed(
+        "ada", *(Change(name, data=data) for name, data in small.items() if name != "evidence.json"), told
+    )
+    assert not pushed("eve", Change("evidence.json", data=files["evidence.json"]))
+    assert not pushed("eve", told)
+    assert not pushed("bob", Change("a.txt", data=b"x"))
+    assert not pushed("ada", Change("evidence.json", data=files["evidence.json"]))
+    assert pushed("bob", told)
+    assert pushed("ada", Change("a.txt", data=b"y"))
+    assert not pushed("bob", Change("commentary.json", data=manifest.to_json().encode() + b"\n"))
 
 
 def test_paths_are_one_file_on_every_system(world, repo):

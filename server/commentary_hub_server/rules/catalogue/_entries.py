@@ -16,7 +16,8 @@ class Entry:
     ``gain`` is the measured difference of accuracy (a fraction) to the control that did best, the smallest claim
     that the evidence supports, with its 95 % interval; ``None`` without evidence. ``folder`` is empty for an artefact
     at the root of its repository. ``parents`` are the references (or foreign origins) that it was made from.
-    ``updated_at`` is in seconds since the epoch.
+    ``updated_at`` is in seconds since the epoch. ``verified`` is a claim of the evidence until whoever lists it has
+    compared the accounts with those that committed it.
     """
 
     repo_id: str

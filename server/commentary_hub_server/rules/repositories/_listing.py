@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 from sqlalchemy import Connection, delete, insert, update
 
@@ -19,7 +20,8 @@ from commentary_hub.manifest import (
     Manifest,
     split_card,
 )
-from commentary_hub_server.rules.catalogue import Catalogue, describe
+from commentary_hub_server.rules.catalogue import Catalogue, Entry, describe
+from commentary_hub_server.rules.repositories import _revisions
 from commentary_hub_server.rules.repositories._records import Commit, Repository
 from commentary_hub_server.rules.repositories._trees import File, Folder, find, read_folder
 from commentary_hub_server.rules.repositories.tables import repositories, tags
@@ -27,6 +29,7 @@ from commentary_hub_server.rules.repositories.tables import repositories, tags
 INSIDE = "commentaries"  # where a dataset's own repository keeps its commentaries
 MAX_INSIDE = 200
 _MAX_CARD_BYTES = 1 << 20
+_LOOKED_BACK = 200  # commits, for who committed evidence that names a verification
 MAX_INDEXED_BYTES = 16 << 20  # of one repository: they are read while every other writer waits
 # Card key → prefix of the tag, per type of repository.
 _TAGS = {
@@ -60,6 +63,7 @@ class Indexer:
             return
         self._catalogue.remove(repository.name, connection)
         problems, left = [], MAX_INDEXED_BYTES
+        entries: list[tuple[Entry, Evidence | None]] = []
         for folder in self._folders(connection, commit):
             nodes = _described(connection, commit, folder)
             left -= sum(min(node.size_bytes, MAX_MANIFEST_BYTES) for node in nodes.values())
@@ -68,9 +72,11 @@ class Indexer:
                     raise ManifestInvalid(
                         f"what describes a repository's commentaries has over {MAX_INDEXED_BYTES:,} bytes"
                     )
-                self._list(connection, repository, commit, folder, nodes)
+                entries.append(self._read_entry(connection, repository, commit, folder, nodes))
             except (ArtefactError, EvidenceError) as error:
                 problems.append(f"{folder + '/' if folder else ''}{MANIFEST_NAME}: {error}")
+        for entry in _verified(connection, repository, commit, entries):
+            self._catalogue.put(entry, connection)
         connection.execute(
             update(repositories)
             .where(repositories.c.id == repository.id)
@@ -99,9 +105,9 @@ class Indexer:
                     found.append(f"{INSIDE}/{name}")
         return found
 
-    def _list(
+    def _read_entry(
         self, connection: Connection, repository: Repository, commit: Commit, folder: str, nodes: dict[str, File]
-    ) -> None:
+    ) -> tuple[Entry, Evidence | None]:
         def text(name: str, limit: int) -> bytes | None:
             return self._read(connection, repository, nodes[name], limit) if name in nodes else None
 
@@ -113,7 +119,7 @@ class Indexer:
             repository.name, commit.id, manifest, private=repository.private, updated_at=commit.created_at,
             evidence=evidence, card=card, folder=folder,
         )  # fmt: skip
-        self._catalogue.put(entry, connection)
+        return entry, evidence
 
     def _note_card(self, connection: Connection, repository: Repository, commit: Commit) -> None:
         node = find(connection, commit.tree, CARD_NAME)
@@ -145,6 +151,29 @@ def _described(connection: Connection, commit: Commit, folder: str) -> dict[str,
     prefix = f"{folder}/" if folder else ""
     found = {name: find(connection, commit.tree, prefix + name) for name in (MANIFEST_NAME, EVIDENCE_NAME, CARD_NAME)}
     return {name: node for name, node in found.items() if isinstance(node, File)}
+
+
+def _verified(
+    connection: Connection, repository: Repository, commit: Commit, entries: list[tuple[Entry, Evidence | None]]
+) -> Iterator[Entry]:
+    """The entries; one is verified where the account that a verification names is the one that committed it.
+
+    Neither the owner nor who committed the manifest verifies their own; who they are the commits say, not the files.
+    """
+    paths = [
+        _path(entry.folder, name) for entry, _ in entries if entry.verified for name in (EVIDENCE_NAME, MANIFEST_NAME)
+    ]
+    authors = _revisions.authors(connection, repository.id, commit, paths, limit=_LOOKED_BACK) if paths else {}
+    for entry, evidence in entries:
+        by = authors.get(_path(entry.folder, EVIDENCE_NAME))
+        maker = authors.get(_path(entry.folder, MANIFEST_NAME))
+        others = by is not None and maker is not None and by != maker
+        confirmed = others and evidence is not None and evidence.is_verified(repository.owner, by)
+        yield replace(entry, verified=entry.verified and confirmed)
+
+
+def _path(folder: str, name: str) -> str:
+    return f"{folder}/{name}" if folder else name
 
 
 def _tags(metadata: dict[str, object], kind: str) -> list[str]:

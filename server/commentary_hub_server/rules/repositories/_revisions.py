@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Row, and_, insert, literal, select, update
 
 from commentary_hub.errors import HubNotFound
 from commentary_hub_server.rules.repositories._records import Commit, Repository
-from commentary_hub_server.rules.repositories._trees import Folder, Node, read_folder
+from commentary_hub_server.rules.repositories._trees import Folder, Node, find, read_folder
 from commentary_hub_server.rules.repositories.tables import commits, refs, repositories
 
 HEADS, TAGS = "refs/heads/", "refs/tags/"
@@ -115,6 +115,18 @@ def last_commits(
         if not wanted or count >= limit:
             break
     return found | dict.fromkeys(wanted, newer)
+
+
+def authors(
+    connection: Connection, repository_id: int, commit: Commit, paths: list[str], *, limit: int
+) -> dict[str, str]:
+    """Who committed each path as it is at ``commit``; what changed more than ``limit`` commits ago is left out."""
+    found = {}
+    for path, brought in last_commits(connection, repository_id, commit, paths, limit=limit).items():
+        before = None if brought.parent is None else resolve(connection, repository_id, brought.parent)
+        if before is None or find(connection, before.tree, path) != find(connection, brought.tree, path):
+            found[path] = brought.author
+    return found
 
 
 def record(
