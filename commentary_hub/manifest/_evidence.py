@@ -77,7 +77,7 @@ class BreakEven(_Part):
 
     learning_seconds: float
     saved_seconds_per_reuse: float
-    reuses: float | None
+    reuses: float | None = None
 
 
 class Verification(_Part):

@@ -276,3 +276,10 @@ def test_verified_needs_somebody_else_who_agrees_about_these_tensors(good, chang
     with_record = evidence.model_copy(update={"verifications": (Verification(**record),)})
     assert with_record.is_verified("ada") is counts
     assert not evidence.is_verified("ada")
+
+
+def test_evidence_of_learning_that_never_pays_can_be_read_again(good):
+    _, evidence = good
+    never = evidence.break_even.model_copy(update={"reuses": None, "saved_seconds_per_reuse": 0.0})
+    poor = evidence.model_copy(update={"break_even": never})
+    assert Evidence.from_json(poor.to_json()) == poor
