@@ -28,6 +28,7 @@ from commentary_hub_server.rules.repositories import (
     File,
     History,
     Indexer,
+    Quota,
     Repositories,
     Repository,
     RepositoryShelf,
@@ -53,6 +54,8 @@ class World:
     directory: Directory
     repositories: Repositories
     history: History
+    uploads: Uploads
+    quota: Quota
     catalogue: Catalogue
     shelf: RepositoryShelf
     xet: XetService
@@ -99,19 +102,26 @@ def open_world(settings: Settings) -> World:
 
     indexer = Indexer(catalogue, read)
     repositories = Repositories(engine, indexer)
-    files = _XetFiles(repositories)
+    files, index = _XetFiles(repositories), DatabaseIndex(engine)
 
     def may_read(user: str, repository: str) -> bool:
         found = repositories.by_id(int(repository))
         return found is not None and directory.by_name(user).may_read(found.key, private=found.private)
 
-    files.service = XetService(StoredXorbs(objects, leases), DatabaseIndex(engine), signer, may_read)
+    files.service = XetService(StoredXorbs(objects, leases), index, signer, may_read)
 
-    history = History(engine, objects, leases, indexed=indexer, xet=files)
+    def limit(owner: str) -> int | None:
+        account = directory.owner(owner)
+        own = None if account is None else account.quota_bytes
+        return (settings.quota_bytes if own is None else own) or None
+
+    uploads = Uploads(objects, leases)
+    quota = Quota(engine, limit, index.held_bytes, uploads.pending_bytes)
+    history = History(engine, objects, leases, indexed=indexer, quota=quota, xet=files)
     shelf = RepositoryShelf(repositories, history)
     return World(
-        settings, engine, objects, leases, directory, repositories, history, catalogue, shelf, files.service, signer,
-        secret,
+        settings, engine, objects, leases, directory, repositories, history, uploads, quota, catalogue, shelf,
+        files.service, signer, secret,
     )  # fmt: skip
 
 
@@ -131,8 +141,8 @@ def build_app(settings: Settings, world: World | None = None) -> FastAPI:
     world = world or open_world(settings)
     doors = hub.Doors(
         world.repositories, world.history, world.directory, world.objects, world.xet, world.signer,
-        Uploads(world.objects, world.leases), public_url=settings.public_url.rstrip("/"),
-        quota_bytes=settings.quota_bytes or None, accel_prefix=settings.accel_prefix or None,
+        world.uploads, world.quota, public_url=settings.public_url.rstrip("/"),
+        accel_prefix=settings.accel_prefix or None,
         redirect_s=settings.redirect_s or None,
     )  # fmt: skip
     app = FastAPI(title="Commentary Hub", version="1", description=DESCRIPTION, redoc_url=None)
@@ -149,10 +159,10 @@ def build_app(settings: Settings, world: World | None = None) -> FastAPI:
         user = doors.profile(request).user
         return (user.name if user else ""), str(found.id)
 
-    def admit(repository: str, more_bytes: int) -> None:
+    def admit(repository: str, more_bytes: int, what: str) -> None:
         found = world.repositories.by_id(int(repository))
         if found is not None:
-            doors.check_quota(found.owner, more_bytes)
+            world.quota.demand(found.owner, more_bytes, arriving=what == "xorb")
 
     metrics = _add_health(app, world)
     membership = Membership(world.directory, world.repositories)

@@ -137,12 +137,12 @@ def collect(world: World, *, older_than_s: float) -> tuple[int, int]:
         world.leases.forget_ended()
         _forget_repositories(world)
         for prefix in ("objects", "parts", "xorbs"):
-            for key, modified in list(world.objects.keys(prefix)):
+            for key, modified, length in list(world.objects.keys(prefix)):
                 if modified >= before:
                     continue
                 with world.leases.condemned(key) as connection:
                     if connection is not None and not _is_needed(connection, prefix, key.rpartition("/")[2], before):
-                        size += world.objects.size(key) or 0
+                        size += length
                         world.objects.delete(key)
                         count += 1
         with world.engine.begin() as connection:

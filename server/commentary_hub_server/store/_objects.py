@@ -44,8 +44,8 @@ class Objects(Protocol):
     def delete(self, key: str) -> None:
         """Forget; no error where there is nothing."""
 
-    def keys(self, prefix: str) -> Iterator[tuple[str, float]]:
-        """(key, last modified in seconds since the epoch) of all keys below ``prefix``."""
+    def keys(self, prefix: str) -> Iterator[tuple[str, float, int]]:
+        """(key, last modified in seconds since the epoch, bytes) of all keys below ``prefix``."""
 
     def sweep(self, older_than_s: float) -> None:
         """Remove spools that a process left when it was killed."""
@@ -132,11 +132,11 @@ class LocalObjects:
         """See `Objects`."""
         (self._folder / _checked(key)).unlink(missing_ok=True)
 
-    def keys(self, prefix: str) -> Iterator[tuple[str, float]]:
+    def keys(self, prefix: str) -> Iterator[tuple[str, float, int]]:
         """See `Objects`."""
         for path in sorted((self._folder / prefix).rglob("*")):
             if path.is_file():
-                yield path.relative_to(self._folder).as_posix(), path.stat().st_mtime
+                yield path.relative_to(self._folder).as_posix(), path.stat().st_mtime, path.stat().st_size
 
     def sweep(self, older_than_s: float) -> None:
         """See `Objects`."""
@@ -240,11 +240,11 @@ class S3Objects:
         """See `Objects`."""
         self._obstore.delete(self._store, _checked(key))
 
-    def keys(self, prefix: str) -> Iterator[tuple[str, float]]:
+    def keys(self, prefix: str) -> Iterator[tuple[str, float, int]]:
         """See `Objects`."""
         for page in self._obstore.list(self._store, prefix):
             for entry in page:
-                yield entry["path"], entry["last_modified"].timestamp()
+                yield entry["path"], entry["last_modified"].timestamp(), entry["size"]
 
     def sweep(self, older_than_s: float) -> None:
         """Spools lie in the system's temporary folder, without a name."""

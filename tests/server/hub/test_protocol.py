@@ -17,7 +17,10 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
+from commentary_hub.errors import HubConflict
+from commentary_hub_server.rules.xet import chunk_hash, to_text, xorb_hash
 from tests.server.hub.running import running
+from tests.server.xet.test_hostile import chunk
 
 DATA = "dataset"
 
@@ -348,6 +351,40 @@ def test_a_front_server_is_told_which_file_to_send(tmp_path):
         assert reply.headers["etag"] == f'"{sha256}"'
         assert http(api, "HEAD", "/datasets/ada/set/resolve/main/big.bin").headers["content-length"] == "200000"
         assert http(api, "GET", "/datasets/ada/set/resolve/main/small.txt").content == b"small"
+
+
+def test_a_quota_counts_batches_and_what_is_on_its_way(tmp_path):
+    """No upload is judged alone: a batch together, links that were signed before, parts and xorbs without a file."""
+    with running(tmp_path, quota_bytes=100_000) as hub:
+        api = HfApi(endpoint=hub.url, token=hub.token("ada"))
+        for name in ("set", "parts", "xorbs"):
+            api.create_repo(f"ada/{name}", repo_type=DATA)
+        batch = "/datasets/ada/{}.git/info/lfs/objects/batch"
+        data = [os.urandom(60_000) for _ in range(2)]
+        objects = [{"oid": hashlib.sha256(one).hexdigest(), "size": len(one)} for one in data]
+        ask = {"operation": "upload", "objects": objects}
+        assert http(api, "POST", batch.format("set"), json=ask).status_code == 403
+
+        number, later = hub.world.repositories.get("dataset", "ada/parts").id, int(time.time()) + 60
+        parts = [hub.world.signer.sign("lfs-part", number, one["oid"], 60_000, 1, later) for one in objects]
+        sent = [httpx2.put(f"{hub.url}/lfs/part/{part}", content=one) for part, one in zip(parts, data, strict=True)]
+        assert [one.status_code for one in sent] == [200, 403]
+        hub.world.uploads.forget_parts(f"{number}-{objects[0]['oid']}", 1)
+
+        token = http(api, "GET", "/api/datasets/ada/xorbs/xet-write-token/main").json()["accessToken"]
+        for one, status in zip(data, (200, 403), strict=True):
+            name = to_text(xorb_hash([(chunk_hash(one), len(one))]))
+            address, headers = f"{hub.url}/v1/xorbs/default/{name}", {"Authorization": f"Bearer {token}"}
+            assert httpx2.post(address, content=chunk(one), headers=headers).status_code == status
+        api.delete_repo("ada/xorbs", repo_type=DATA)
+
+        links = [http(api, "POST", batch.format("set"), json={**ask, "objects": [one]}).json() for one in objects]
+        links = [link["objects"][0]["actions"]["upload"]["href"] for link in links]
+        assert [httpx2.put(link, content=one).status_code for link, one in zip(links, data, strict=True)] == [200, 403]
+        repo = hub.world.repositories.get("dataset", "ada/set")
+        with pytest.raises(HubConflict, match="100,000 bytes allowed"):  # the last word is under the lock
+            hub.world.history.note_upload(repo, objects[1]["oid"], 60_000)
+        assert hub.world.history.holds(repo, objects[1]["oid"]) is None
 
 
 def test_a_quota_holds_however_the_bytes_come(tmp_path):

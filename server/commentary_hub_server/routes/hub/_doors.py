@@ -21,7 +21,7 @@ from commentary_hub.errors import (
 )
 from commentary_hub_server.routes.hub._addresses import plain
 from commentary_hub_server.rules.accounts import Directory, Profile
-from commentary_hub_server.rules.repositories import Commit, History, Repositories, Repository
+from commentary_hub_server.rules.repositories import Commit, History, Quota, Repositories, Repository
 from commentary_hub_server.rules.uploads import Uploads
 from commentary_hub_server.rules.xet import Signer, XetService
 from commentary_hub_server.store import Objects
@@ -83,8 +83,8 @@ class Doors:
     xet: XetService
     signer: Signer
     uploads: Uploads
+    quota: Quota
     public_url: str = ""
-    quota_bytes: int | None = None
     accel_prefix: str | None = None
     redirect_s: int | None = None
 
@@ -128,12 +128,3 @@ class Doors:
         if profile.user is None:
             raise Refused(401, "Invalid username or password.")
         return profile
-
-    def check_quota(self, owner: str, more_bytes: int) -> None:
-        """Refuse an upload that the owner has no room for."""
-        limit = self.quota_bytes
-        account = self.directory.owner(owner)
-        if account is not None and account.quota_bytes is not None:
-            limit = account.quota_bytes or None
-        if limit is not None and self.repositories.used_bytes(owner) + more_bytes > limit:
-            raise Refused(403, f"{owner} would have more than the {limit:,} bytes allowed: delete something first")

@@ -49,6 +49,8 @@ def _add_batch(router: APIRouter, doors: Doors, kind: str) -> None:
         multipart = operation == "upload" and "multipart" in (payload.get("transfers") or ())
         if multipart and sum(_parts_of(line.get("size"))[1] for line in objects) > MAX_BATCH_PARTS:
             raise Refused(413, f"a batch has at most {MAX_BATCH_PARTS} parts: send several")
+        if operation == "upload":
+            doors.quota.demand(repository.owner, _fresh_bytes(doors, repository, objects), arriving=True)
         answers = [_object(doors, request, repository, line, operation, multipart=multipart) for line in objects]
         chosen = "multipart" if any("chunk_size" in str(answer) for answer in answers) else "basic"
         body = {"transfer": chosen, "objects": answers, "hash_algo": "sha256"}
@@ -103,7 +105,7 @@ def _copy(doors: Doors, source: Repository, target: Repository, sha256: str) -> 
         return False
     if doors.history.holds(target, sha256) is not None:
         return True
-    doors.check_quota(target.owner, size)
+    doors.quota.demand(target.owner, size)
     xet = doors.history.xet_hashes(source, [sha256]).get(sha256)
     if xet is not None and not doors.xet.copy_file(str(source.id), str(target.id), xet):
         return False
@@ -131,7 +133,6 @@ def _object(
         return answer | {"actions": {"download": {"href": href, "expires_in": LINK_S}}}
     if held is not None:
         return answer
-    doors.check_quota(repository.owner, size)
     verify = {"href": f"{base}/lfs/verify/{doors.signer.sign('lfs-verify', repository.id, oid, size, expires)}"}
     if multipart and size > MULTIPART_BYTES:
         length, count = _parts_of(size)
@@ -145,6 +146,16 @@ def _object(
     else:
         upload = {"href": f"{base}/lfs/put/{doors.signer.sign('lfs-put', repository.id, oid, size, expires)}"}
     return answer | {"actions": {"upload": upload, "verify": verify}}
+
+
+def _fresh_bytes(doors: Doors, repository: Repository, objects: list[dict[str, Any]]) -> int:
+    """What a batch would add to the repository."""
+    sizes = {str(line.get("oid")): line.get("size") for line in objects}
+    return sum(
+        max(0, size)
+        for oid, size in sizes.items()
+        if type(size) is int and doors.history.holds(repository, oid) is None
+    )
 
 
 def _parts_of(size: object) -> tuple[int, int]:
@@ -178,6 +189,7 @@ def _add_uploads(router: APIRouter, doors: Doors, uploads: Uploads) -> None:
     async def put(request: Request, token: str) -> Response:
         number, oid, size = _opened(doors, "lfs-put", token)
         target = await run_in_threadpool(_target, doors, number)
+        await run_in_threadpool(doors.quota.demand, target.owner, size, arriving=True)
         async with uploads.receiving(request.stream(), size) as body:
             await run_in_threadpool(uploads.keep, body, oid)
         await run_in_threadpool(doors.history.note_upload, target, oid, size)
@@ -186,9 +198,11 @@ def _add_uploads(router: APIRouter, doors: Doors, uploads: Uploads) -> None:
     @router.put("/lfs/part/{token}", summary="A part of an object")
     async def part(request: Request, token: str) -> Response:
         number, oid, size, index = _opened(doors, "lfs-part", token)
-        await run_in_threadpool(_target, doors, number)
+        target = await run_in_threadpool(_target, doors, number)
         each, _ = _parts_of(size)
-        async with uploads.receiving(request.stream(), min(each, size - (index - 1) * each)) as body:
+        length = min(each, size - (index - 1) * each)
+        await run_in_threadpool(doors.quota.demand, target.owner, length, arriving=True)
+        async with uploads.receiving(request.stream(), length) as body:
             etag = await run_in_threadpool(uploads.keep_part, body, f"{number}-{oid}", index)
         return Response(status_code=200, headers={"ETag": f'"{etag}"'})
 

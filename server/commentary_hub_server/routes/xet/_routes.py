@@ -3,8 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable
-from functools import partial
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, HTTPException, Request, Response
 from fastapi.concurrency import run_in_threadpool
@@ -26,8 +25,8 @@ SHARDS = 2  # verified at once: each reads all its files
 # (request, repository type, repository id, "read" or "write") → user and canonical repository key. It raises the
 # same not-found reply for a repository that is missing and for one that the caller may not read.
 Authorise = Callable[[Request, str, str, str], tuple[str, str]]
-# (canonical repository key, bytes) → nothing, or the refusal of an owner without room.
-Admit = Callable[[str, int], None]
+# (canonical repository key, bytes, of what) → nothing, or the refusal of an owner without room.
+Admit = Callable[[str, int, Literal["xorb", "files"]], None]
 Base = Callable[[Request], str]
 
 
@@ -37,7 +36,10 @@ def asked_base(request: Request) -> str:
 
 
 def build_router(
-    service: XetService, authorise: Authorise, admit: Admit = lambda _repo, _size: None, base: Base = asked_base
+    service: XetService,
+    authorise: Authorise,
+    admit: Admit = lambda _repo, _size, _what: None,
+    base: Base = asked_base,
 ) -> APIRouter:
     """Return the routes of token exchange, chunk lookup, uploads and reconstruction."""
     router = APIRouter()
@@ -81,7 +83,7 @@ def _add_uploads(router: APIRouter, service: XetService, admit: Admit) -> None:
     async def xorb(digest: str, request: Request, scope: Annotated[Scope, Depends(scoped)]) -> dict[str, bool]:
         _must_write(scope)
         data = await _body(request)
-        await run_in_threadpool(admit, scope.repo, len(data))
+        await run_in_threadpool(admit, scope.repo, len(data), "xorb")
         return {"was_inserted": await _checked(service.accept_xorb, scope, _hash(digest), data)}
 
     @router.post("/v1/shards")
@@ -89,7 +91,11 @@ def _add_uploads(router: APIRouter, service: XetService, admit: Admit) -> None:
         _must_write(scope)
         data = await _body(request)
         async with shards:
-            return {"result": int(await _checked(service.accept_shard, scope, data, partial(admit, scope.repo)))}
+            return {
+                "result": int(
+                    await _checked(service.accept_shard, scope, data, lambda size: admit(scope.repo, size, "files"))
+                )
+            }
 
 
 def _add_reading(router: APIRouter, service: XetService, base: Base) -> None:

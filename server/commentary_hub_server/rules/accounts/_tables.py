@@ -19,6 +19,7 @@ owners = Table(
     Column("is_admin", Boolean, nullable=False, default=False),
     Column("quota_bytes", BigInteger),
     Column("created_at", Float, nullable=False),
+    Column("session_epoch", Integer, nullable=False, server_default="0"),  # sessions of an earlier one have ended
 )
 
 members = Table(

@@ -5,6 +5,7 @@ from commentary_hub_server.rules.repositories._history import History
 from commentary_hub_server.rules.repositories._holdings import LargeFile
 from commentary_hub_server.rules.repositories._listing import Indexer
 from commentary_hub_server.rules.repositories._paths import SHORT, VERBS, check_path
+from commentary_hub_server.rules.repositories._quota import Quota
 from commentary_hub_server.rules.repositories._records import Change, Commit, Filters, Listing, Opened, Repository
 from commentary_hub_server.rules.repositories._repositories import KINDS, SORTS, Repositories
 from commentary_hub_server.rules.repositories._revisions import full_branch
@@ -27,6 +28,7 @@ __all__ = [
     "Listing",
     "Node",
     "Opened",
+    "Quota",
     "Repositories",
     "Repository",
     "RepositoryShelf",

@@ -18,6 +18,7 @@ from commentary_hub_server.rules.repositories._contents import (
 )
 from commentary_hub_server.rules.repositories._holdings import LargeFile
 from commentary_hub_server.rules.repositories._paths import check_path, check_ref, folders_of
+from commentary_hub_server.rules.repositories._quota import Quota
 from commentary_hub_server.rules.repositories._records import Change, Commit, Opened, Repository
 from commentary_hub_server.rules.repositories._revisions import HEADS, MAIN, TAGS, full_branch
 from commentary_hub_server.rules.repositories._trees import Draft, File, Node, find, find_all, walk
@@ -38,9 +39,17 @@ class History:
     """
 
     def __init__(
-        self, engine: Engine, objects: Objects, leases: Leases, *, indexed: Hook, xet: XetFiles | None = None
+        self,
+        engine: Engine,
+        objects: Objects,
+        leases: Leases,
+        *,
+        indexed: Hook,
+        quota: Quota,
+        xet: XetFiles | None = None,
     ) -> None:
         self._engine, self._objects, self._leases, self._indexed, self._xet = engine, objects, leases, indexed, xet
+        self._quota = quota
         self._reads = engine.execution_options(read_only=True)
 
     def resolve(self, repository: Repository, revision: str) -> Commit | None:
@@ -220,10 +229,11 @@ class History:
             return None if held is None else held.size_bytes
 
     def note_upload(self, repository: Repository, sha256: str, size_bytes: int, xet: str | None = None) -> None:
-        """Note an object as uploaded to the repository."""
+        """Note an object as uploaded to the repository; raises `HubConflict` where its owner has no room for it."""
         with self._engine.begin() as connection:
-            _revisions.lock(connection, repository)
+            repository = _revisions.lock(connection, repository)
             _holdings.hold(connection, repository, [(sha256, size_bytes, xet)])
+            self._quota.demand(repository.owner, connection=connection)
 
     def remove(self, repository: Repository, sha256s: Sequence[str]) -> list[str]:
         """Delete large objects for good (see `_holdings.remove`) and return the Xet hashes among them."""
@@ -250,6 +260,8 @@ class History:
         small = {file.sha256: data for data, file in sent if data is not None and is_blob(file)}
         _holdings.keep_blobs(connection, small)
         _holdings.hold(connection, repository, [(file.sha256, file.size_bytes, None) for _, file in sent])
+        if sent:
+            self._quota.demand(repository.owner, connection=connection)
 
 
 def _described(change: Change) -> File | None:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Select, and_, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, Engine, Select, and_, delete, insert, or_, select, update
 
 from commentary_hub.errors import HubConflict, InputError
 from commentary_hub_server.rules.repositories._listing import Indexer
@@ -178,16 +178,6 @@ class Repositories:
         )
         with self._reads.connect() as connection:
             return {row.repository_id: row.commit_id for row in connection.execute(query)}
-
-    def used_bytes(self, owner: str) -> int:
-        """What all repositories of an owner hold."""
-        with self._reads.connect() as connection:
-            total = connection.execute(
-                select(func.coalesce(func.sum(repositories.c.size_bytes), 0)).where(
-                    repositories.c.owner == owner.lower()
-                )
-            ).scalar_one()
-        return int(total)
 
 
 def first_commit_id(repository_id: int, created_at: float) -> str:

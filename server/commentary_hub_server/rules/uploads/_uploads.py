@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from typing import IO
 
@@ -87,6 +87,11 @@ class Uploads:
         self._leases.hold([object_key(sha256)])
         # Even an object that is there already is not given for a hash alone: the parts must be its bytes.
         store_stream(self._objects, self._parts(upload, count), sha256, size_bytes)
+
+    def pending_bytes(self, repositories: Sequence[int]) -> int:
+        """What has arrived of these repositories' uploads in parts that are not complete."""
+        mine = tuple(f"parts/{number}-" for number in repositories)
+        return sum(size for key, _, size in self._objects.keys("parts") if key.startswith(mine))
 
     def forget_parts(self, upload: str, count: int) -> None:
         """Delete the parts of an object that is noted."""

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Table, delete, select
+from sqlalchemy import Connection, Engine, Table, delete, func, select
 
 from commentary_hub_server.rules.xet._hashing import to_text
 from commentary_hub_server.rules.xet._shard import Segment, ShardFile
@@ -60,7 +60,8 @@ class DatabaseIndex:
         """Index a xorb and its chunks."""
         table = b"".join(_CHUNK.pack(c.hash, c.length, c.offset, c.stored) for c in xorb.chunks)
         with self._engine.begin() as connection:
-            new = _insert_new(connection, xorbs, [{"hash": xorb.hash, "chunks": table, "created_at": time.time()}])
+            row = {"hash": xorb.hash, "chunks": table, "created_at": time.time(), "size_bytes": xorb.size_bytes}
+            new = _insert_new(connection, xorbs, [row])
             _insert_new(connection, chunks, [{"hash": h, "xorb": xorb.hash} for h in {c.hash for c in xorb.chunks}])
         return bool(new)
 
@@ -74,6 +75,14 @@ class DatabaseIndex:
         """Hold a xorb for a repository for a while."""
         with self._engine.begin() as connection:
             _hold(connection, [xorb], repo, until)
+
+    def held_bytes(self, repositories: Sequence[int]) -> int:
+        """The stored bytes of all xorbs that these repositories hold now, by an upload or by a file."""
+        mine = holders.c.repository.in_([str(number) for number in repositories]) & (holders.c.until > int(time.time()))
+        held = select(holders.c.xorb).where(mine).distinct()
+        with self._reads.connect() as connection:
+            total = select(func.coalesce(func.sum(xorbs.c.size_bytes), 0)).where(xorbs.c.hash.in_(held))
+            return int(connection.execute(total).scalar_one())
 
     def holders(self, xorb: bytes) -> set[str]:
         """The repositories that hold a xorb now."""

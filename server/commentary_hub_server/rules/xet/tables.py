@@ -12,6 +12,7 @@ xorbs = Table(
     Column("hash", LargeBinary(32), primary_key=True),
     Column("chunks", LargeBinary, nullable=False),  # 32 B hash, then length, offset, stored as u32, per chunk
     Column("created_at", Float, nullable=False),
+    Column("size_bytes", BigInteger, nullable=False, server_default="0"),  # as stored
 )
 
 chunks = Table(
