@@ -116,16 +116,23 @@ class Work:
         self._figures.append((path.name, caption))
 
     def card(self, case: Case) -> None:
-        """Make the case's commentary, with its evidence and pictures, a reference commentary in ``cards``."""
+        """Make the case's commentary, with its evidence and pictures, a reference commentary in ``cards``.
+
+        Verifications of the same tensors that lie there already are kept.
+        """
         stored = self.evaluated(case)
         train = recipes.open_parts(case.recipe.data).train
         place = self.cards / stored.manifest.name
+        before = artefact.load(place).evidence if (place / MANIFEST_NAME).is_file() else None
+        proof = stored.evidence
+        if before is not None and proof is not None and before.tensor_digest == proof.tensor_digest:
+            proof = proof.model_copy(update={"verifications": before.verifications})
         shutil.rmtree(place, ignore_errors=True)
         place.mkdir(parents=True)
         for name in (*artefact_files(stored.folder), MANIFEST_NAME):
             (place / name).parent.mkdir(exist_ok=True)
             shutil.copyfile(stored.folder / name, place / name)
-        artefact.attach(place, plots=insight.pictures(stored, train))
+        artefact.attach(place, evidence=proof, plots=insight.pictures(stored, train))
 
     def section(
         self,
