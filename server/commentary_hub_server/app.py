@@ -166,13 +166,14 @@ def build_app(settings: Settings, world: World | None = None) -> FastAPI:
 
     metrics = _add_health(app, world)
     membership = Membership(world.directory, world.repositories)
+    secure = settings.secure_cookies or settings.public_url.startswith("https://")
     app.include_router(
         catalogue_routes.build_router(world.catalogue, world.shelf, lambda r: viewer_of(doors.profile(r)))
     )
     app.include_router(xet_routes.build_router(world.xet, authorise, admit, doors.base), tags=["xet"])
     app.include_router(hub.build_router(doors))
     app.include_router(
-        pages.build_router(world.catalogue, world.shelf, membership, world.secret, secure=settings.secure_cookies),
+        pages.build_router(world.catalogue, world.shelf, membership, world.secret, secure=secure),
         include_in_schema=False,
     )
     app.add_middleware(Bounded)

@@ -35,7 +35,9 @@ class Settings:
     redirect_s: int = _setting(0, "let S3 send files: seconds for which a signed redirect is valid; 0 streams them")
     rate_limit: int = _setting(0, "requests a minute for each client; 0 for no limit")
     shutdown_s: int = _setting(600, "seconds that running uploads get to finish when the hub is stopped")
-    secure_cookies: bool = _setting(default=False, text="mark session cookies as HTTPS only: set it behind TLS")
+    secure_cookies: bool = _setting(
+        default=False, text="mark session cookies as HTTPS only; always so where the public URL is https"
+    )
     log_json: bool = _setting(default=False, text="write logs as JSON lines")
     proxy_hosts: str = _setting("127.0.0.1", "addresses of front servers whose X-Forwarded-… headers are believed")
 

@@ -76,13 +76,19 @@ class MemoryAccounts:
     """Accounts whose password is their name twice."""
 
     def __init__(self, catalogue, shelf):
-        self.catalogue, self.shelf, self.kept, self.deleted = catalogue, shelf, {}, []
+        self.catalogue, self.shelf, self.kept, self.deleted, self.epochs = catalogue, shelf, {}, [], {}
 
     def check_password(self, name, password):
         return name if name in OWNERS and password == name * 2 else None
 
     def viewer(self, name):
         return Viewer(name, frozenset({name})) if name in OWNERS else STRANGER
+
+    def session_epoch(self, name):
+        return self.epochs.get(name, 0) if name in OWNERS else None
+
+    def end_sessions(self, name):
+        self.epochs[name] = self.epochs.get(name, 0) + 1
 
     def tokens(self, name):
         return self.kept.get(name, [])

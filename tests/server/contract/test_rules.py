@@ -271,6 +271,16 @@ def test_a_verification_counts_where_the_account_that_it_names_committed_it(worl
     assert not pushed("bob", Change("commentary.json", data=manifest.to_json().encode() + b"\n"))
 
 
+def test_a_new_password_and_signing_out_begin_another_epoch_of_sessions(world):
+    epochs = [world.directory.session_epoch("Ada")]
+    world.directory.set_password("ada", "long enough")
+    epochs.append(world.directory.session_epoch("ada"))
+    world.directory.end_sessions("ADA")
+    epochs.append(world.directory.session_epoch("ada"))
+    assert epochs == [0, 1, 2]
+    assert world.directory.session_epoch("nobody") is None
+
+
 def test_paths_are_one_file_on_every_system(world, repo):
     commit(world, repo, {"Name.txt": b"x", "folder/a": b"a"})
     for bad in ("name.txt", "Folder/b", "folder", "Name.txt/x"):

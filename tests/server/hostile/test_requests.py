@@ -270,5 +270,6 @@ def test_host_and_forwarding_headers_are_believed_from_front_servers_only(tmp_pa
         hub.ada = hub.token("ada")
         body = json.dumps({"name": "set", "type": "dataset"}).encode()
         headers = {"Content-Type": "application/json", "X-Forwarded-Host": "evil.example"}
+        assert "secure" in raw(hub, "GET", "/sign-in")[1]["set-cookie"].lower()
         _, _, reply = raw(hub, "POST", "/api/repos/create", body, headers)
         assert json.loads(reply)["url"] == "https://hub.example/datasets/ada/set"

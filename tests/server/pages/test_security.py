@@ -82,6 +82,16 @@ def test_a_token_of_a_form_dies_with_its_session(made):
     assert again.post("/tokens", data={"csrf": old, "label": "x", "role": "read"}).status_code == 403
 
 
+def test_signing_out_ends_the_session_wherever_its_cookie_was_copied_to(made):
+    client = signed_in(made[0], "ada")
+    copied = {"commentary_hub_session": client.cookies["commentary_hub_session"]}
+    thief = TestClient(made[0], cookies=copied, follow_redirects=False)
+    assert thief.get("/tokens").status_code == 200
+    client.post("/sign-out", data={"csrf": token_of(client, "/tokens")})
+    assert thief.get("/tokens").status_code == 303
+    assert signed_in(made[0], "ada").get("/tokens").status_code == 200
+
+
 def test_session_cookies_are_not_for_scripts_or_other_sites_and_cannot_be_forged(made):
     app = made[0]
     client = TestClient(app)

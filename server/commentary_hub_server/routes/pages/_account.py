@@ -50,7 +50,12 @@ def _add_session(router: APIRouter, site: Site) -> None:
 
     @router.post("/sign-out")
     def sign_out(request: Request, csrf: Field = "") -> Response:
-        return site.sign_in(None) if site.form_is_ours(request, csrf) else site.refused(request)
+        if not site.form_is_ours(request, csrf):
+            return site.refused(request)
+        user = site.session(request).user
+        if user is not None:
+            site.accounts.end_sessions(user)
+        return site.sign_in(None)
 
 
 def _add_tokens(router: APIRouter, site: Site) -> None:

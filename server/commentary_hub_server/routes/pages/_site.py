@@ -53,12 +53,21 @@ class Site:
         self._templates = templates()
 
     def session(self, request: Request) -> Session:
-        """The session of a request; a fresh anonymous one where there is none, or it is forged or too old."""
+        """The session of a request; a fresh anonymous one where there is none, or it is forged, ended or too old."""
+        known: Session | None = getattr(request.state, "session", None)
+        if known is None:
+            known = request.state.session = self._session(request.cookies.get(COOKIE, ""))
+        return known
+
+    def _session(self, cookie: str) -> Session:
         try:
-            found = self._sessions.loads(request.cookies.get(COOKIE, ""), max_age=SESSION_S)
-            return Session(found["user"], found["nonce"])
+            found = self._sessions.loads(cookie, max_age=SESSION_S)
+            user, nonce, epoch = found["user"], found["nonce"], found["epoch"]
         except (BadSignature, KeyError, TypeError):
+            user, nonce, epoch = None, "", None
+        if not nonce or (user is not None and self.accounts.session_epoch(user) != epoch):
             return Session(None, secrets.token_urlsafe(16), is_new=True)
+        return Session(user, nonce)
 
     def viewer(self, request: Request) -> Viewer:
         """Who looks at the pages: the session's user, as the accounts know them now."""
@@ -120,7 +129,8 @@ class Site:
         return hmac.new(self._guard, session.nonce.encode(), hashlib.sha256).hexdigest()
 
     def _keep(self, response: Response, session: Session) -> None:
-        value = self._sessions.dumps({"user": session.user, "nonce": session.nonce})
+        epoch = None if session.user is None else self.accounts.session_epoch(session.user)
+        value = self._sessions.dumps({"user": session.user, "nonce": session.nonce, "epoch": epoch})
         response.set_cookie(COOKIE, value, max_age=SESSION_S, httponly=True, samesite="lax", secure=self._secure)
 
 

@@ -158,13 +158,26 @@ class Directory:
                 raise HubNotFound(f"there is no user or organisation {name!r}", name=name)
 
     def set_password(self, name: str, password: str) -> None:
-        """Set a user's password for the pages."""
+        """Set a user's password for the pages, and end the sessions that the old one began."""
         if len(password) < _WEAKEST_PASSWORD:
             raise InputError(f"a password needs at least {_WEAKEST_PASSWORD} characters")
         with self._engine.begin() as connection:
             row = self._row(connection, name, "user")
             hashed = self._passwords.hash(password)
-            connection.execute(update(owners).where(owners.c.id == row.id).values(password=hashed))
+            epoch = owners.c.session_epoch + 1
+            connection.execute(update(owners).where(owners.c.id == row.id).values(password=hashed, session_epoch=epoch))
+
+    def session_epoch(self, name: str) -> int | None:
+        """The number of a user's live sessions: those that carry an earlier one have ended."""
+        with self._reads.connect() as connection:
+            mine = (owners.c.key == name.lower()) & (owners.c.kind == "user")
+            return connection.execute(select(owners.c.session_epoch).where(mine)).scalar()
+
+    def end_sessions(self, name: str) -> None:
+        """Let all sessions of a user end."""
+        with self._engine.begin() as connection:
+            mine = (owners.c.key == name.lower()) & (owners.c.kind == "user")
+            connection.execute(update(owners).where(mine).values(session_epoch=owners.c.session_epoch + 1))
 
     def check_password(self, name: str, password: str) -> str | None:
         """The user's name as stored where the password is theirs; about equally slow whatever the answer."""

@@ -75,6 +75,12 @@ class Accounts(Protocol):
     def viewer(self, name: str | None) -> Viewer:
         """Who this is now: a removed user is a stranger."""
 
+    def session_epoch(self, name: str) -> int | None:
+        """The number that every live session of a user carries; ``None`` where there is no such user."""
+
+    def end_sessions(self, name: str) -> None:
+        """Let all sessions of a user end, wherever they were begun."""
+
     def tokens(self, name: str) -> list[TokenLine]:
         """The user's tokens."""
 

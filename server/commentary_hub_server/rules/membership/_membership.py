@@ -31,6 +31,14 @@ class Membership:
         """Who this is now."""
         return viewer_of(self._directory.by_name(name))
 
+    def session_epoch(self, name: str) -> int | None:
+        """The number that every live session of a user carries."""
+        return self._directory.session_epoch(name)
+
+    def end_sessions(self, name: str) -> None:
+        """Let all sessions of a user end."""
+        self._directory.end_sessions(name)
+
     def tokens(self, name: str) -> list[TokenLine]:
         """The user's tokens."""
         return [TokenLine(str(t.id), t.label, t.role, t.created_at, t.expires_at) for t in self._directory.tokens(name)]
