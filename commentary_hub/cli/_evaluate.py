@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import json
+import shutil
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,6 +26,8 @@ Out = Annotated[
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+
+_EVALUATION, _VERIFICATION = ".evaluation", ".verification"  # what is finished, while it isn't all
 
 
 def register(app: typer.Typer) -> None:
@@ -59,9 +62,10 @@ def evaluate(
             seeds=seeds,
             learning_runs=learning_runs,
             progress=_progress(bar, "evaluating"),
-            keep=folder / ".evaluation",
+            keep=folder / _EVALUATION,
         )
     artefact.attach(folder, evidence=found)
+    shutil.rmtree(folder / _EVALUATION, ignore_errors=True)
     if as_json:
         typer.echo(json.dumps({"folder": str(folder), "evidence": found.model_dump(mode="json", exclude_none=True)}))
         return
@@ -93,9 +97,10 @@ def verify(
             None if recipe is None else recipes.Recipe.read(recipe),
             account=who,
             progress=_progress(bar, "verifying"),
-            keep=folder / ".verification",
+            keep=folder / _VERIFICATION,
         )
     artefact.attach(folder, evidence=evidence.verified(stored.evidence, record))
+    shutil.rmtree(folder / _VERIFICATION, ignore_errors=True)  # the next one must run everything again
     said = "agrees" if record.agrees else "does not agree"
     if as_json:
         typer.echo(json.dumps({"folder": str(folder), "verification": record.model_dump(mode="json")}))

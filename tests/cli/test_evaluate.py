@@ -140,7 +140,7 @@ def test_what_comes_from_a_hub_needs_a_folder_for_the_evidence(folder, tmp_path)
         run("verify", folder, "--out", tmp_path / "x")
 
 
-def test_verify_runs_the_evaluation_again_and_attaches_a_record(evaluated):
+def test_verify_runs_the_evaluation_again_and_attaches_a_record(evaluated, monkeypatch):
     done = run("verify", evaluated, "--account", "grace")
     assert done.exit_code == 0
     assert "agrees: 6 of 6 arms" in done.output
@@ -149,7 +149,12 @@ def test_verify_runs_the_evaluation_again_and_attaches_a_record(evaluated):
     assert record.tensor_digest == evidence_of(evaluated).tensor_digest
     assert record.hardware
     assert record.date
+    trained = []
+    train = _compare.train
+    monkeypatch.setattr(_compare, "train", lambda *one, **options: trained.append(1) or train(*one, **options))
     again = json.loads(run("verify", evaluated, "--account", "alan", "--json").output)
+    assert len(trained) == 12  # nothing is taken from the verification before: six arms are tuned and measured
+    assert not list(evaluated.glob(".*"))
     assert again["verification"]["account"] == "alan"
     assert [one.account for one in evidence_of(evaluated).verifications] == ["grace", "alan"]
 
