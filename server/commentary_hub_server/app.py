@@ -35,7 +35,7 @@ from commentary_hub_server.rules.repositories import (
     object_key,
 )
 from commentary_hub_server.rules.uploads import Uploads
-from commentary_hub_server.rules.xet import DatabaseIndex, Signer, StoredXorbs, XetService
+from commentary_hub_server.rules.xet import DatabaseIndex, Scope, Signer, StoredXorbs, XetService
 from commentary_hub_server.settings import Settings
 from commentary_hub_server.store import Leases, Objects, connect, migrate, one_at_a_time, open_objects
 
@@ -104,11 +104,13 @@ def open_world(settings: Settings) -> World:
     repositories = Repositories(engine, indexer)
     files, index = _XetFiles(repositories), DatabaseIndex(engine)
 
-    def may_read(user: str, repository: str) -> bool:
-        found = repositories.by_id(int(repository))
-        return found is not None and directory.by_name(user).may_read(found.key, private=found.private)
+    def may_use(scope: Scope, repository: str) -> bool:
+        found, profile = repositories.by_id(int(repository)), directory.by_token_id(scope.token)
+        if found is None or not profile.may_read(found.key, private=found.private):
+            return False
+        return not scope.writes or repository != scope.repo or profile.may_write(found.key)
 
-    files.service = XetService(StoredXorbs(objects, leases), index, signer, may_read)
+    files.service = XetService(StoredXorbs(objects, leases), index, signer, may_use)
 
     def limit(owner: str) -> int | None:
         account = directory.owner(owner)
@@ -153,11 +155,11 @@ def build_app(settings: Settings, world: World | None = None) -> FastAPI:
     app.add_exception_handler(HTTPException, hub.http_refusal)
     app.add_exception_handler(RequestValidationError, hub.http_refusal)
 
-    def authorise(request: Request, kind: str, repo: str, permission: str) -> tuple[str, str]:
+    def authorise(request: Request, kind: str, repo: str, permission: str) -> tuple[str, str, int]:
         owner, _, name = repo.rpartition("/")
         found = doors.repository(request, kind, owner, name, write=permission == "write")
-        user = doors.profile(request).user
-        return (user.name if user else ""), str(found.id)
+        profile = doors.profile(request)
+        return (profile.user.name if profile.user else ""), str(found.id), profile.token_id
 
     def admit(repository: str, more_bytes: int, what: str) -> None:
         found = world.repositories.by_id(int(repository))

@@ -7,13 +7,16 @@ import hashlib
 import itertools
 import json
 import re
+import time
 
 import httpx2
 import pytest
 
 from commentary_hub_server.app import build_app
-from commentary_hub_server.rules.xet import Scope
+from commentary_hub_server.rules.repositories import object_key
+from commentary_hub_server.rules.xet import Scope, chunk_hash, to_text, xorb_hash
 from tests.server.hub.running import running
+from tests.server.xet.test_hostile import chunk
 
 SHA = hashlib.sha256(b"secret text").hexdigest()
 PLACES = {
@@ -252,10 +255,10 @@ def test_lists_and_counts_hide_what_is_private(hub, route):
 def test_a_xet_token_is_for_one_repository_and_what_it_may(hub):
     world = hub.world
     secret = str(world.repositories.get("dataset", "ada/secret").id)
-    sign = world.signer.grant
+    sign, ada = world.signer.grant, world.directory.tokens("ada")[0].id
     later = 2**40
     digest = "0" * 64
-    read = {"Authorization": f"Bearer {sign(Scope('eve', secret, 'read', later))}"}
+    read = {"Authorization": f"Bearer {sign(Scope('ada', secret, 'read', later, ada))}"}
     assert httpx2.post(f"{hub.url}/v1/xorbs/default/{digest}", headers=read, content=b"x").status_code == 403
     assert httpx2.post(f"{hub.url}/v1/shards", headers=read, content=b"x").status_code == 403
     for token in (hub.ada, "nonsense"):
@@ -270,3 +273,53 @@ def test_a_xet_token_is_for_one_repository_and_what_it_may(hub):
     assert httpx2.get(f"{hub.url}/api/datasets/ada/open/xet-write-token/main", headers=eve).status_code == 403
     assert httpx2.get(f"{hub.url}/api/spaces/ada/open/xet-read-token/main", headers=eve).status_code == 404
     assert json.loads(httpx2.get(f"{hub.url}/api/datasets/ada/open/xet-read-token/main").text)["accessToken"]
+
+
+def test_a_grant_is_never_worth_more_than_the_token_that_asked_for_it(hub):
+    """A xet token does not read what its token may not, and ends with it; neither does a signed link outlive it."""
+    world, data = hub.world, b"chunk of a private repository" * 100
+    world.directory.add_user("gil")
+    for name in ("own", "private", "link"):
+        world.repositories.create("dataset", "gil", name, private=name != "own")
+    number = {name: world.repositories.get("dataset", f"gil/{name}").id for name in ("own", "private", "link")}
+    held = chunk_hash(data)
+    later = int(time.time()) + 60
+    world.xet.accept_xorb(
+        Scope("gil", str(number["private"]), "write", later), xorb_hash([(held, len(data))]), chunk(data)
+    )
+    whole, only = hub.token("gil"), hub.token("gil", only_repo="dataset/gil/own")
+
+    def asked(token):
+        address = f"{hub.url}/api/datasets/gil/own/xet-write-token/main"
+        access = httpx2.get(address, headers={"Authorization": f"Bearer {token}"}).json()["accessToken"]
+        return {"Authorization": f"Bearer {access}"}
+
+    address, access = f"{hub.url}/v1/chunks/default/{to_text(held)}", asked(whole)
+    assert httpx2.get(address, headers=access).status_code == 200
+    assert httpx2.get(address, headers=asked(only)).status_code == 404
+    world.directory.revoke_token("gil", next(one.id for one in world.directory.tokens("gil")))
+    assert httpx2.get(address, headers=access).status_code == 401
+    assert httpx2.post(f"{hub.url}/v1/shards", headers=access, content=b"x").status_code == 401
+
+    repo, sha256 = world.repositories.get("dataset", "gil/link"), hashlib.sha256(data).hexdigest()
+    world.objects.put(object_key(sha256), [data])
+    world.history.note_upload(repo, sha256, len(data))
+    token = hub.token("gil", role="read")
+    ask = {"operation": "download", "objects": [{"oid": sha256, "size": len(data)}]}
+
+    def link(headers):
+        reply = httpx2.post(f"{hub.url}/datasets/gil/link.git/info/lfs/objects/batch", headers=headers, json=ask).json()
+        return reply["objects"][0]["actions"]["download"]["href"]
+
+    mine = link({"Authorization": f"Bearer {token}"})
+    world.repositories.set_private(repo, private=False)
+    public = link({})
+    assert httpx2.get(mine).content == httpx2.get(public).content == data
+    world.repositories.set_private(repo, private=True)
+    assert httpx2.get(public).status_code == 404
+    world.directory.revoke_token("gil", world.directory.tokens("gil")[-1].id)
+    assert httpx2.get(mine).status_code == 404
+    world.repositories.set_private(repo, private=False)
+    assert httpx2.get(public).status_code == 200
+    world.history.remove(repo, [sha256])
+    assert httpx2.get(public).status_code == 404

@@ -236,7 +236,7 @@ def test_links_expire_and_open_one_thing(hub, api, repo):
     sign, later, oid = hub.world.signer.sign, int(time.time()) + 60, "a" * 64
     for token in (
         sign("lfs-put", number, oid, 5, int(time.time()) - 1),
-        sign("lfs-get", number, oid, 5, later),
+        sign("lfs-get", number, oid, 5, 0, later),
         sign("lfs-put", number, oid, 5, later)[:-4] + "AAAA",
         "nonsense",
     ):

@@ -33,7 +33,9 @@ class Hub:
 
     def __init__(self) -> None:
         self.xorbs, self.index = MemoryXorbs(), MemoryIndex()
-        self.service = XetService(self.xorbs, self.index, Signer(secrets.token_bytes(32)), lambda _user, _repo: False)
+        self.service = XetService(
+            self.xorbs, self.index, Signer(secrets.token_bytes(32)), lambda scope, repo: repo == scope.repo
+        )
         self.oid, self.size, self.received, self.calls = "", 0, 0, list[str]()
         app = FastAPI()
 
@@ -44,7 +46,7 @@ class Hub:
             self.calls.append(f"{request.method} {request.url.path} {reply.status_code}")
             return reply
 
-        app.include_router(build_router(self.service, lambda _request, _kind, repo, _permission: ("me", repo)))
+        app.include_router(build_router(self.service, lambda _request, _kind, repo, _permission: ("me", repo, 0)))
 
         @app.post("/api/models/me/m/preupload/main")
         async def preupload(request: Request) -> dict[str, object]:

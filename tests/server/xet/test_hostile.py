@@ -62,7 +62,7 @@ def shard(
 
 @pytest.fixture
 def service() -> XetService:
-    return XetService(MemoryXorbs(), MemoryIndex(), Signer(b"k" * 32), lambda user, repo: repo.startswith(user))
+    return XetService(MemoryXorbs(), MemoryIndex(), Signer(b"k" * 32), lambda scope, repo: repo.startswith(scope.user))
 
 
 def test_upload_read_and_retry(service: XetService) -> None:

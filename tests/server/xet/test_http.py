@@ -14,16 +14,16 @@ SIGNER = Signer(b"k" * 32)
 NAME = "0" * 64
 
 
-def authorise(_request: Request, _kind: str, repo: str, permission: str) -> tuple[str, str]:
+def authorise(_request: Request, _kind: str, repo: str, permission: str) -> tuple[str, str, int]:
     if repo != "me/m" or permission != "read":
         raise HTTPException(404)
-    return "me", repo
+    return "me", repo, 0
 
 
 @pytest.fixture
 def http() -> Iterator[TestClient]:
     app = FastAPI()
-    service = XetService(MemoryXorbs(), MemoryIndex(), SIGNER, lambda _user, _repo: False)
+    service = XetService(MemoryXorbs(), MemoryIndex(), SIGNER, lambda scope, repo: repo == scope.repo)
     app.include_router(build_router(service, authorise))
     with TestClient(app) as client:
         yield client

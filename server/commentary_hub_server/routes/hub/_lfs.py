@@ -17,7 +17,7 @@ from commentary_hub_server.rules.repositories import KINDS, SHORT, File, Opened,
 from commentary_hub_server.rules.uploads import Uploads
 from commentary_hub_server.rules.xet import GrantRefused
 
-LINK_S = 6 * 3600
+LINK_S, DOWNLOAD_S = 6 * 3600, 3600
 MULTIPART_BYTES = 64 << 20  # above this, parts of this size
 MAX_OBJECT_BYTES = 1 << 40
 MAX_PARTS = 1000  # of one object; a larger object has larger parts
@@ -125,12 +125,14 @@ def _object(
     if not _SHA256.fullmatch(oid) or type(size) is not int or not 0 <= size <= MAX_OBJECT_BYTES:
         return answer | {"error": {"code": 422, "message": "an object has a sha256 and a size"}}
     held = doors.history.holds(repository, oid)
-    base, expires = doors.base(request), int(time.time()) + LINK_S
+    base, now = doors.base(request), int(time.time())
+    expires = now + LINK_S
     if operation == "download":
         if held is None:
             return answer | {"error": {"code": 404, "message": "no such object in this repository"}}
-        href = f"{base}/lfs/{doors.signer.sign('lfs-get', repository.id, oid, held, expires)}"
-        return answer | {"actions": {"download": {"href": href, "expires_in": LINK_S}}}
+        by = doors.profile(request).token_id
+        href = f"{base}/lfs/{doors.signer.sign('lfs-get', repository.id, oid, held, by, now + DOWNLOAD_S)}"
+        return answer | {"actions": {"download": {"href": href, "expires_in": DOWNLOAD_S}}}
     if held is not None:
         return answer
     verify = {"href": f"{base}/lfs/verify/{doors.signer.sign('lfs-verify', repository.id, oid, size, expires)}"}
@@ -228,8 +230,13 @@ def _add_links(router: APIRouter, doors: Doors) -> None:
 
     @router.get("/lfs/{token}", summary="An object by a signed link")
     def get(token: str) -> Response:
-        number, oid, size = _opened(doors, "lfs-get", token)
+        number, oid, size, by = _opened(doors, "lfs-get", token)
         repository = _target(doors, number)
+        # A link is worth what the token that asked for it may now, and what the repository holds now.
+        if not doors.directory.by_token_id(by).may_read(repository.key, private=repository.private):
+            raise Refused(404, "Repository not found", "RepoNotFound")
+        if doors.history.holds(repository, oid) is None:
+            raise Refused(404, "no such object in this repository")
         xet = doors.history.xet_hashes(repository, [oid]).get(oid)
         opened = Opened("", "", File("", size, oid, is_large=True), xet)
 

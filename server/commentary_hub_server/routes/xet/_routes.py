@@ -22,9 +22,9 @@ from commentary_hub_server.rules.xet import (
 TOKEN_S = 3600
 SHARDS = 2  # verified at once: each reads all its files
 
-# (request, repository type, repository id, "read" or "write") → user and canonical repository key. It raises the
-# same not-found reply for a repository that is missing and for one that the caller may not read.
-Authorise = Callable[[Request, str, str, str], tuple[str, str]]
+# (request, repository type, repository id, "read" or "write") → user, canonical repository key, number of the token. It
+# raises the same not-found reply for a repository that is missing and for one that the caller may not read.
+Authorise = Callable[[Request, str, str, str], tuple[str, str, int]]
 # (canonical repository key, bytes, of what) → nothing, or the refusal of an owner without room.
 Admit = Callable[[str, int, Literal["xorb", "files"]], None]
 Base = Callable[[Request], str]
@@ -61,9 +61,9 @@ def _add_tokens(router: APIRouter, service: XetService, authorise: Authorise, ba
     def token(request: Request, kind: str, repo: str, permission: str, revision: str) -> Response:  # noqa: ARG001 - one token serves every revision
         if kind not in ("model", "dataset") or permission not in ("read", "write"):
             raise HTTPException(404)
-        user, key = authorise(request, kind, repo, permission)
+        user, key, number = authorise(request, kind, repo, permission)
         expires = int(time.time()) + TOKEN_S
-        access = service.signer.grant(Scope(user, key, permission, expires))
+        access = service.signer.grant(Scope(user, key, permission, expires, number))
         cas = base(request)
         headers = {"X-Xet-Cas-Url": cas, "X-Xet-Access-Token": access, "X-Xet-Token-Expiration": str(expires)}
         return JSONResponse({"casUrl": cas, "accessToken": access, "exp": expires}, headers=headers)
@@ -140,7 +140,7 @@ def _scoped(service: XetService) -> Callable[[Request], Scope]:
         if scheme.lower() != "bearer":
             raise HTTPException(401)
         try:
-            return service.signer.scope(token)
+            return service.scope(token)
         except GrantRefused as error:
             raise HTTPException(401, str(error)) from error
 

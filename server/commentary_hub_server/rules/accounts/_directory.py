@@ -6,10 +6,10 @@ import hashlib
 import re
 import secrets
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pwdlib import PasswordHash
-from sqlalchemy import Connection, Engine, Row, delete, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, Row, delete, insert, select, update
 
 from commentary_hub.errors import HubAccessDenied, HubConflict, HubNotFound, InputError
 from commentary_hub_server.rules.accounts._tables import members, owners, tokens
@@ -52,6 +52,7 @@ class Profile:
     token_label: str = ""
     token_role: str = "read"  # noqa: S105 - a role, no secret
     only_repo: str | None = None
+    token_id: int = 0
 
     @property
     def is_admin(self) -> bool:
@@ -233,12 +234,23 @@ class Directory:
         """Who a bearer token belongs to; without one a stranger. Raises `HubAccessDenied` for a wrong or old one."""
         if secret is None:
             return Profile()
+        found = self._by_token(tokens.c.digest == _digest(secret))
+        if found is None:
+            raise HubAccessDenied("Invalid credentials in Authorization header")
+        return found
+
+    def by_token_id(self, number: int) -> Profile:
+        """What the token of this number may now: nothing more than a stranger, where it was revoked or is too old."""
+        return self._by_token(tokens.c.id == number) or Profile()
+
+    def _by_token(self, condition: ColumnElement[bool]) -> Profile | None:
         with self._reads.connect() as connection:
-            token = connection.execute(select(tokens).where(tokens.c.digest == _digest(secret))).first()
+            token = connection.execute(select(tokens).where(condition)).first()
             if token is None or (token.expires_at is not None and token.expires_at <= time.time()):
-                raise HubAccessDenied("Invalid credentials in Authorization header")
+                return None
             row = connection.execute(select(owners).where(owners.c.id == token.user_id)).one()
-            return self._profile(connection, row, label=token.label, role=token.role, only_repo=token.only_repo)
+            found = self._profile(connection, row, label=token.label, role=token.role, only_repo=token.only_repo)
+            return replace(found, token_id=token.id)
 
     def by_name(self, name: str | None) -> Profile:
         """A signed-in user of the pages; a name that is gone is a stranger."""

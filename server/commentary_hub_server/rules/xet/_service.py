@@ -14,7 +14,7 @@ from typing import Protocol
 
 from ._hashing import file_hash, from_text, range_hash, to_text
 from ._shard import MAX_SHARD_BYTES, Segment, Shard, ShardFile, parse_shard, write_shard
-from ._tokens import Scope, Signer
+from ._tokens import GrantRefused, Scope, Signer
 from ._xorb import MAX_SERIALISED_BYTES, XetRefused, Xorb, unpack_chunks, verify_xorb
 
 LEASE_S = 24 * 3600
@@ -90,12 +90,20 @@ class XetService:
         objects: the xorbs' bytes.
         index: the tables.
         signer: for links to xorb bytes.
-        may_read: (user, repo) → whether the user may read that repository *now*.
+        may_use: (grant, repo) → whether its token may read that repository *now*; and write it, where the grant is for
+            writing to it.
     """
 
-    def __init__(self, objects: XorbBytes, index: Index, signer: Signer, may_read: Callable[[str, str], bool]) -> None:
+    def __init__(self, objects: XorbBytes, index: Index, signer: Signer, may_use: Callable[[Scope, str], bool]) -> None:
         self.signer = signer
-        self._objects, self._index, self._may_read = objects, index, may_read
+        self._objects, self._index, self._may_use = objects, index, may_use
+
+    def scope(self, access: str) -> Scope:
+        """The scope of an access token, if it may still be used; raises `GrantRefused`."""
+        scope = self.signer.scope(access)
+        if not self._may_use(scope, scope.repo):
+            raise GrantRefused("the token is no longer valid: ask for a new one")
+        return scope
 
     def accept_xorb(self, scope: Scope, digest: bytes, data: bytes | memoryview) -> bool:
         """Verify, store durably, index and lease a xorb; return whether it was new to this *repository*.
@@ -211,7 +219,7 @@ class XetService:
 
     def _usable(self, scope: Scope, digest: bytes) -> Xorb | None:
         holders = self._index.holders(digest)
-        if scope.repo in holders or any(self._may_read(scope.user, repo) for repo in holders):
+        if scope.repo in holders or any(self._may_use(scope, repo) for repo in holders):
             return self._index.xorb(digest)
         return None
 

@@ -15,12 +15,16 @@ class GrantRefused(PermissionError):
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """A grant's content: ``user`` may ("read" or "write") in ``repo`` until ``expires`` (unix seconds)."""
+    """A grant's content: ``user`` may ("read" or "write") in ``repo`` until ``expires`` (unix seconds).
+
+    ``token`` numbers the token that asked for it (0: a stranger): the grant may never more than that token may now.
+    """
 
     user: str
     repo: str
     permission: str
     expires: int
+    token: int = 0
 
     @property
     def writes(self) -> bool:
@@ -58,11 +62,11 @@ class Signer:
 
     def grant(self, scope: Scope) -> str:
         """Return the access token of a scope."""
-        return self.sign("xet", scope.user, scope.repo, scope.permission, scope.expires)
+        return self.sign("xet", scope.user, scope.repo, scope.permission, scope.token, scope.expires)
 
     def scope(self, token: str) -> Scope:
         """Return the scope of an access token; an expired one is refused."""
-        user, repo, permission, expires = self.open("xet", token)
+        user, repo, permission, number, expires = self.open("xet", token)
         if int(expires) <= time.time():
             raise GrantRefused("the token has expired: ask for a new one")
-        return Scope(str(user), str(repo), str(permission), int(expires))
+        return Scope(str(user), str(repo), str(permission), int(expires), int(number))
