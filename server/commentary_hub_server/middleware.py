@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import re
@@ -47,14 +48,16 @@ def prepare_logs(*, as_json: bool) -> None:
 class Observed:
     """Gives every reply an ``x-request-id``, writes one log line, counts, and answers 429 past the limit.
 
-    Pure ASGI, so that streamed bodies pass untouched. The limit is per worker and client: a token, or an address for
-    those without one and for tokens that were refused, so that inventing tokens helps nobody.
+    Pure ASGI, so that streamed bodies pass untouched. The limit is per worker and client: the user whom a route found
+    behind this Authorization header before (``request.state.caller``), else the address. So neither an invented token
+    nor many of one's own help anybody.
     """
 
     def __init__(self, app: App, *, metrics: tuple[Counter, Histogram], rate_limit: int = 0) -> None:
         self._app, self._limit = app, rate_limit
         self._requests, self._seconds = metrics
         self._windows: OrderedDict[str, tuple[float, int]] = OrderedDict()
+        self._callers: OrderedDict[bytes, str] = OrderedDict()
         self._lock = threading.Lock()
 
     async def __call__(self, scope: Message, receive: Any, send: Any) -> None:
@@ -67,11 +70,9 @@ class Observed:
         number = asked if _ID.fullmatch(asked) else uuid.uuid4().hex.encode()
         extra = [(b"x-request-id", number)]
         began, status, started = time.perf_counter(), 500, False
-        address = str((scope.get("client") or ("",))[0])
-        key = headers.get(b"authorization", address.encode()).decode("latin-1")
-        left, reset = self._count(key)
-        if key != address:
-            left = min(left, self._left(address))
+        mark = hashlib.sha256(headers.get(b"authorization", b"")).digest()
+        left, reset = self._count(self._callers.get(mark) or str((scope.get("client") or ("",))[0]))
+        state = scope.setdefault("state", {})
         if self._limit:
             extra += [
                 (b"ratelimit", f'"requests";r={max(0, left)};t={reset}'.encode()),
@@ -102,8 +103,7 @@ class Observed:
             text = "the hub failed: try again, and tell its administrator this reply's x-request-id"
             await _reply(answer, 500, text)
         finally:
-            if status == 401 and key != address:
-                self._count(address)
+            self._remember(mark, state.get("caller"), refused=status == 401)
             self._requests.labels(scope["method"], str(status)).inc()
             _log.info(
                 "request", id=number.decode(), method=scope["method"], path=_shown(scope["path"]), status=status,
@@ -124,11 +124,16 @@ class Observed:
                 self._windows.popitem(last=False)
         return self._limit - count - 1, max(1, round(_WINDOW_S - (now - start)))
 
-    def _left(self, key: str) -> int:
-        """Requests left, without counting one."""
+    def _remember(self, mark: bytes, caller: str | None, *, refused: bool) -> None:
+        """Know a header again by the user whom it named; a refused one is nobody's."""
         with self._lock:
-            start, count = self._windows.get(key, (0.0, 0))
-        return self._limit - count - (1 if time.monotonic() - start < _WINDOW_S else 0)
+            known = self._callers.pop(mark, None)
+            if caller is not None or (known is not None and not refused):
+                self._callers[mark] = known or f"user {caller}"
+            while len(self._callers) > _CLIENTS:
+                self._callers.popitem(last=False)
+        if known is None and caller is not None:
+            self._count(f"user {caller}")
 
 
 class Bounded:

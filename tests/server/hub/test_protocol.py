@@ -318,6 +318,22 @@ def test_limits_are_told_and_kept(tmp_path):
         assert codes[-1] == 429
 
 
+def test_an_invented_header_counts_for_its_address_and_a_user_once(tmp_path):
+    with running(tmp_path, rate_limit=20) as hub:
+        for n in range(20):
+            assert httpx2.get(f"{hub.url}/healthz", headers={"Authorization": f"Bearer x{n}"}).status_code == 200
+        assert httpx2.get(f"{hub.url}/healthz", headers={"Authorization": "Bearer x"}).status_code == 429
+    with running(tmp_path, rate_limit=20) as hub:
+        apis = [HfApi(endpoint=hub.url, token=hub.token("ada")) for _ in range(2)]
+        for one in apis:
+            http(one, "GET", "/api/whoami-v2")
+        left = [http(one, "GET", "/api/whoami-v2").headers["ratelimit"].partition("r=")[2][:2] for one in apis]
+        assert left == ["17", "16"]
+        for _ in range(30):  # what strangers at the same address do does not touch a user
+            httpx2.get(f"{hub.url}/healthz")
+        assert http(apis[0], "GET", "/api/whoami-v2").status_code == 200
+
+
 def test_a_public_address_is_used_in_every_link(tmp_path):
     with running(tmp_path, public_url="https://hub.example/sub") as hub:
         token = hub.token("ada")

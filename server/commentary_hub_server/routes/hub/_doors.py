@@ -101,7 +101,10 @@ class Doors:
     def profile(self, request: Request) -> Profile:
         """Who asks, by their bearer token; a wrong token is refused, none is a stranger."""
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
-        return self.directory.by_token(token.strip() if scheme.lower() == "bearer" and token.strip() else None)
+        profile = self.directory.by_token(token.strip() if scheme.lower() == "bearer" and token.strip() else None)
+        if profile.user is not None:
+            request.state.caller = profile.user.name  # for the rate limit
+        return profile
 
     def repository(self, request: Request, kind: str, owner: str, name: str, *, write: bool = False) -> Repository:
         """The repository, if it exists for the one who asks; a private one is missing for everybody else."""

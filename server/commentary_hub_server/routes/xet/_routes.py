@@ -140,9 +140,12 @@ def _scoped(service: XetService) -> Callable[[Request], Scope]:
         if scheme.lower() != "bearer":
             raise HTTPException(401)
         try:
-            return service.scope(token)
+            found = service.scope(token)
         except GrantRefused as error:
             raise HTTPException(401, str(error)) from error
+        if found.user:
+            request.state.caller = found.user  # for the rate limit
+        return found
 
     return scope
 
