@@ -2,11 +2,16 @@
 
 import dataclasses
 import re
+import time
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import pytest
 from fastapi.testclient import TestClient
 
+from commentary_hub_server.app import open_world
 from commentary_hub_server.rules.membership import Attempts
+from commentary_hub_server.settings import Settings
 from tests.server.catalogue.seeding import OWNERS, world
 from tests.server.pages.test_pages import signed_in
 
@@ -122,6 +127,36 @@ def test_guessing_passwords_is_slowed_and_nobody_else_is_locked_out(made):
         assert answer.status_code == 429
         assert 0 < int(answer.headers["retry-after"]) <= 300
     assert client.post("/sign-in", data={"csrf": token, "name": "grace", "password": "gracegrace"}).status_code == 303
+
+
+def test_of_guesses_at_once_none_is_overlooked(made, monkeypatch):
+    app, *_, accounts = made
+    tried = []
+    monkeypatch.setattr(accounts, "check_password", lambda *_: tried.append(1) or time.sleep(0.3))
+    client = TestClient(app)
+    token = token_of(client)
+    form = {"csrf": token, "name": "ada", "password": "wrong"}
+    with ThreadPoolExecutor(15) as pool:
+        codes = [one.status_code for one in pool.map(lambda _: client.post("/sign-in", data=form), range(15))]
+    assert len(tried) == codes.count(401) == 5
+    assert codes.count(429) == 10
+
+
+def test_no_more_than_four_passwords_are_hashed_at_once(tmp_path, monkeypatch):
+    world = open_world(Settings(data_dir=tmp_path))
+    running, most = [], []
+
+    def verify(*_):
+        running.append(1)
+        most.append(len(running))
+        time.sleep(0.05)
+        running.pop()
+
+    monkeypatch.setattr(world.directory, "_passwords", SimpleNamespace(verify=verify))
+    with ThreadPoolExecutor(12) as pool:
+        list(pool.map(lambda _: world.directory.check_password("nobody", "x"), range(12)))
+    assert max(most) == 4
+    world.engine.dispose()
 
 
 def test_attempts_are_forgotten_after_the_window_and_limited_by_address_and_name():

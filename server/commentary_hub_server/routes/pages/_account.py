@@ -34,7 +34,7 @@ def _add_session(router: APIRouter, site: Site) -> None:
         if not site.form_is_ours(request, csrf):
             return site.refused(request)
         address = request.client.host if request.client else ""
-        wait_s = site.attempts.wait_s(name, address)
+        wait_s = site.attempts.begin(name, address)
         if wait_s:
             problem = f"Too many attempts: wait {-(-wait_s // 60)} minutes, then try again."
             answer = site.render(request, "sign_in.html", status=429, problem=problem, to=local(to), name=name)
@@ -42,7 +42,6 @@ def _add_session(router: APIRouter, site: Site) -> None:
             return answer
         user = site.accounts.check_password(name, password)
         if user is None:
-            site.attempts.failed(name, address)
             problem = "Name or password is wrong."
             return site.render(request, "sign_in.html", status=401, problem=problem, to=local(to), name=name)
         site.attempts.succeeded(name, address)

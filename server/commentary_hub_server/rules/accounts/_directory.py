@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
+import threading
 import time
 from dataclasses import dataclass, replace
 
@@ -24,6 +25,7 @@ RESERVED = frozenset(
 )  # fmt: skip
 _SHORT = "_"  # the organisation that owns repositories whose ids have one segment
 _WEAKEST_PASSWORD = 8
+_HASHED_AT_ONCE = 4  # argon2 takes 64 MiB and a core each time
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +92,7 @@ class Directory:
         self._engine = engine
         self._reads = engine.execution_options(read_only=True)
         self._passwords = PasswordHash.recommended()
+        self._hashing = threading.BoundedSemaphore(_HASHED_AT_ONCE)
         # Compared against where there is no such user, so that both answers take equally long.
         self._nobody = self._passwords.hash(secrets.token_urlsafe(16))
 
@@ -187,7 +190,8 @@ class Directory:
                 select(owners.c.name, owners.c.password).where(owners.c.key == name.lower(), owners.c.kind == "user")
             ).first()
         hashed = row.password if row is not None and row.password else self._nobody
-        right = self._passwords.verify(password[:1000], hashed)
+        with self._hashing:
+            right = self._passwords.verify(password[:1000], hashed)
         return row.name if row is not None and row.password and right else None
 
     def create_token(

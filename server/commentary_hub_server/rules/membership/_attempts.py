@@ -29,7 +29,7 @@ class Attempts:
         self._limits = (both, address, name)
         self._clock = clock
         self._failures: OrderedDict[tuple[str, str], deque[float]] = OrderedDict()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def wait_s(self, name: str, address: str) -> int:
         """Seconds until this name may be tried from this address; 0 for now."""
@@ -44,6 +44,17 @@ class Attempts:
                     waits.append(times[-limit] + WINDOW_S - now)
         return round(max(waits) + 0.499)
 
+    def begin(self, name: str, address: str) -> int:
+        """Note an attempt before it is made, as failed until `succeeded` takes it back, and return 0.
+
+        Where too many were made it is not noted: the seconds to wait. So of attempts at once none is overlooked.
+        """
+        with self._lock:
+            wait = self.wait_s(name, address)
+            if not wait:
+                self.failed(name, address)
+            return wait
+
     def failed(self, name: str, address: str) -> None:
         """Note a wrong password."""
         with self._lock:
@@ -55,9 +66,13 @@ class Attempts:
                 self._failures.popitem(last=False)
 
     def succeeded(self, name: str, address: str) -> None:
-        """Forget the failures of this name from this address."""
+        """Forget the failures of this name from this address, and the attempt that was noted elsewhere."""
+        both, *others = _keys(name, address)
         with self._lock:
-            self._failures.pop(_keys(name, address)[0], None)
+            self._failures.pop(both, None)
+            for key in others:
+                if times := self._failures.get(key):
+                    times.pop()
 
 
 def _keys(name: str, address: str) -> tuple[tuple[str, str], ...]:
