@@ -15,7 +15,7 @@ from commentary_hub_server.routes.pages._charts import points
 from commentary_hub_server.rules.catalogue import Entry
 
 STATIC = Path(__file__).parents[2] / "static"
-OUTCOMES = {"helps": "helps", "hurts": "hurts", "no_difference": "no difference shown", None: "not measured"}
+OUTCOMES = {"helps": "helps", "hurts": "hurts", "no_difference": "no difference", None: "not measured"}
 
 
 def templates() -> Environment:
