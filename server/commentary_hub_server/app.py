@@ -147,7 +147,7 @@ def build_app(settings: Settings, world: World | None = None) -> FastAPI:
         accel_prefix=settings.accel_prefix or None,
         redirect_s=settings.redirect_s or None,
     )  # fmt: skip
-    app = FastAPI(title="Commentary Hub", version="1", description=DESCRIPTION, redoc_url=None)
+    app = FastAPI(title="Commentary Hub", version="1", description=DESCRIPTION, docs_url=None, redoc_url=None)
     app.state.world = world
     app.add_exception_handler(hub.Refused, lambda _request, error: hub.refusal(error))
     app.add_exception_handler(CommentaryHubError, lambda _request, error: hub.refusal(error))

@@ -167,8 +167,8 @@ class Bounded:
 
 
 def _shown(path: str) -> str:
-    """A path as logs may hold it: a signed link is a key for as long as it is valid."""
-    return _SIGNED.sub(r"/\1/(signed)", path)
+    """A path as logs may hold it: a signed link is a key for as long as it is valid, and terminals obey some bytes."""
+    return _SIGNED.sub(r"/\1/(signed)", path).encode("unicode_escape").decode()
 
 
 async def _reply(send: Any, status: int, text: str, *more: tuple[bytes, bytes]) -> None:

@@ -22,7 +22,7 @@ from commentary_hub_server.rules.repositories.tables import blobs, commits, hold
 from commentary_hub_server.rules.xet import from_text, verify_xorb, xorb_key
 from commentary_hub_server.rules.xet.tables import chunks, file_xorbs, files, holders, xorbs
 from commentary_hub_server.settings import Settings
-from commentary_hub_server.store import connect
+from commentary_hub_server.store import connect, private_file
 from commentary_hub_server.store.tables import leases
 
 _UPKEEP = "upkeep"  # the lease that keeps a backup and a collection apart
@@ -215,6 +215,7 @@ def back_up(settings: Settings, folder: Path) -> None:
 
 def _copy(data_dir: Path, folder: Path) -> None:
     folder.mkdir(parents=True)
+    private_file(folder / "hub.sqlite3")
     source, target = sqlite3.connect(data_dir / "hub.sqlite3"), sqlite3.connect(folder / "hub.sqlite3")
     try:
         with target:

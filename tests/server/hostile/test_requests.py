@@ -1,5 +1,6 @@
 """What a stranger may send to the hub, and what must not follow from it."""
 
+import base64
 import contextlib
 import hashlib
 import http.client
@@ -13,6 +14,7 @@ from urllib.parse import quote
 
 import httpx2
 import pytest
+from structlog.testing import capture_logs
 
 from commentary_hub_server.rules.repositories import Change, check_path
 from tests.server.hub.running import running
@@ -223,6 +225,52 @@ def test_who_may_not_write_sends_no_commit(hub):
             line = "POST /api/datasets/ada/set/commit/main HTTP/1.1\r\nHost: hub\r\nContent-Length: 100000000\r\n"
             connection.sendall(f"{line}{headers}\r\n".encode())
             assert status in connection.recv(100).split(b"\r\n")[0]
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/api/datasets?cursor=" + base64.urlsafe_b64encode(b"[1,1e999]").decode(),
+     "/api/datasets?cursor=" + base64.urlsafe_b64encode(b"[NaN,1]").decode(),
+     "/api/datasets?" + "&".join(["search=a"] * 1100), "/api/datasets?filter=" + ",".join(["a"] * 1100),
+     "/api/commentaries?sort=name&cursor=" + base64.urlsafe_b64encode(b'["name","\\ud800",1]').decode(),
+     "/api/datasets/ada/set/revision/a%0d", "/api/datasets/ada/set/revision/a%20",
+     "/api/datasets/ada/set/revision/%0dX-Evil:%201", "/datasets/ada/set/resolve/main/%0d"],
+)  # fmt: skip
+def test_odd_questions_are_the_askers_fault(hub, path):
+    status, headers, _ = raw(hub, "GET", path)
+    assert status in {400, 404}
+    assert "X-Evil" not in headers
+
+
+def test_options_of_the_whole_server_is_answered_like_any_request(hub):
+    status, headers, _ = raw(hub, "OPTIONS", "*")
+    assert status == 404
+    assert "x-request-id" in headers
+
+
+def test_the_log_holds_nothing_that_a_terminal_obeys(hub):
+    with capture_logs() as lines:
+        raw(hub, "GET", "/%1b]0;owned%07%0aforged%c2%9b")
+        for _ in range(100):  # it is written after the reply
+            if any("owned" in line["path"] for line in lines):
+                break
+            time.sleep(0.05)
+    (path,) = [line["path"] for line in lines if "owned" in line["path"]]
+    assert path == r"/\x1b]0;owned\x07\nforged\x9b"
+
+
+def test_the_database_is_its_owners_alone(hub):
+    for path in hub.folder.glob("hub.sqlite3*"):
+        assert path.stat().st_mode & 0o077 == 0, path
+
+
+def test_the_description_of_the_interface_runs_no_script_of_another_host(hub):
+    status, headers, _ = raw(hub, "GET", "/docs")
+    assert (status, headers["location"]) == (307, "/rest")
+    status, headers, body = raw(hub, "GET", "/rest")
+    assert status == 200
+    assert "script-src 'self'" in headers["content-security-policy"]
+    assert b"cdn" not in body
 
 
 def test_nobody_completes_an_upload_of_what_another_sent(hub):

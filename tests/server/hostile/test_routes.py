@@ -102,7 +102,7 @@ SESSION = {
 }  # fmt: skip
 # for everybody; lists show each viewer what they may read
 PUBLIC = {
-    *(f"{method} {path}" for method in ("GET", "HEAD") for path in ("/openapi.json", "/docs", "/docs/oauth2-redirect")),
+    "GET /openapi.json", "HEAD /openapi.json", "GET /docs",
     "GET /healthz", "GET /readyz", "GET /metrics", "GET /api/whoami-v2", "GET /api/users/{name}/overview",
     "GET /api/organizations/{name}/overview", "GET /api/organizations/{name}/members", "POST /api/validate-yaml",
     "GET /static/{name}", "GET /sign-in", "POST /v1/xorb-grants/default/{digest}", "POST /v2/shards",

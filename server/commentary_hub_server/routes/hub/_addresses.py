@@ -40,6 +40,8 @@ def _with_owner(path: str) -> str:
 
     No repository may be called like a verb, so that the second segment says which of the two an address is.
     """
+    if not path.startswith("/"):
+        return path  # OPTIONS *
     parts = path.split("/")
     at = 3 if parts[1] == "api" and len(parts) > 3 and parts[2] in _KINDS else 2 if parts[1] == "datasets" else 1
     if len(parts) <= at or not parts[at]:

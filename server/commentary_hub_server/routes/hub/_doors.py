@@ -44,7 +44,7 @@ def refusal(error: Refused | CommentaryHubError) -> JSONResponse:
     if isinstance(error, CommentaryHubError):
         error = Refused(_status(error), error.message, error.facts.get("code"))
     plain_text = "".join(one if one.isascii() and one.isprintable() else "?" for one in error.message)
-    headers = {"X-Error-Message": plain_text[:500]}
+    headers = {"X-Error-Message": plain_text[:500].strip()}
     if error.status == 413 or cut_off:
         headers["Connection"] = "close"  # the rest of the body is not even read
     if error.code:

@@ -18,6 +18,7 @@ from commentary_hub_server.rules.repositories import KINDS, SHORT, SORTS, Commit
 
 MAX_LISTED = 1000
 MAX_SIBLINGS = 50_000
+MAX_FILTERS = 50  # each is a condition of the query
 Payload = Annotated[dict[str, Any], Body()]
 
 
@@ -90,8 +91,8 @@ def _add_reading(router: APIRouter, doors: Doors, kind: str) -> None:
     @router.get(f"/api/{kind}s", summary=f"List {kind}s", name=f"list_{kind}s")
     def listing(
         request: Request,
-        filter: Annotated[list[str] | None, Query()] = None,  # noqa: A002 - the name in the address
-        search: Annotated[list[str] | None, Query()] = None,
+        filter: Annotated[list[str] | None, Query(max_length=MAX_FILTERS)] = None,  # noqa: A002 - the name in the address
+        search: Annotated[list[str] | None, Query(max_length=MAX_FILTERS)] = None,
         author: str | None = None,
         gated: bool | None = None,
         sort: str = "lastModified",
@@ -106,8 +107,11 @@ def _add_reading(router: APIRouter, doors: Doors, kind: str) -> None:
         if gated:
             return JSONResponse([])  # nothing is gated here
         everything = profile.only_repo is None
+        tags = tuple(tag for text in filter or () for tag in text.split(",") if tag)
+        if len(tags) > MAX_FILTERS:
+            raise Refused(400, f"at most {MAX_FILTERS} tags are looked for at once")
         filters = Filters(
-            kind, tuple(tag for text in filter or () for tag in text.split(",") if tag), tuple(search or ()), author,
+            kind, tags, tuple(search or ()), author,
             sort, direction == 1, min(limit, MAX_LISTED), cursor,
             profile.reads if everything else frozenset(), profile.is_admin and everything,
         )  # fmt: skip

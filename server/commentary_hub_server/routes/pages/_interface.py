@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastapi import APIRouter, Request
-from fastapi.responses import Response
+from fastapi.responses import RedirectResponse, Response
 
 from commentary_hub_server.routes.pages._site import Site
 
@@ -39,6 +39,10 @@ class Route:
 
 def add_interface(router: APIRouter, site: Site) -> None:
     """Add the page."""
+
+    @router.get("/docs")
+    def docs() -> Response:
+        return RedirectResponse("/rest")
 
     @router.get("/rest")
     def rest(request: Request) -> Response:

@@ -362,6 +362,7 @@ def _after(query: Query, column: Any, *, descending: bool) -> ColumnElement[bool
         kind = str if query.sort == "name" else float
         if sort != query.sort or not isinstance(value, kind) or not isinstance(number, int) or abs(number) >= 1 << 62:
             raise ValueError(sort)
+        str(value).encode()  # a lone surrogate is JSON, and no text
     except (ValueError, TypeError, RecursionError, binascii.Error):
         raise InputError("the cursor does not belong to this search: start again without one", cursor=text) from None
     if descending:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import math
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -192,6 +193,8 @@ def _write_cursor(value: float, last: int) -> str:
 def _read_cursor(cursor: str) -> tuple[float, int]:
     try:
         value, last = json.loads(base64.urlsafe_b64decode(cursor[:200] + "=" * (-len(cursor) % 4)))
+        if not math.isfinite(value) or abs(last) >= 1 << 62:
+            raise ValueError(last)
         return float(value), int(last)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
         raise InputError("the cursor is not one that this hub gave out") from error
