@@ -156,6 +156,7 @@ def test_one_commentary_is_for_those_who_may_read_its_repository_whatever_the_in
     for path in (f"/{name}", f"/{name}/rows", f"/compare?id={name}&id={name}"):
         assert client.get(BASE + path).status_code == 404
         assert client.get(BASE + path, headers=as_user("ada")).status_code == 200
+    assert name not in client.get(f"/compare?id={name}").text.replace(f"id={name}", "")
 
 
 def test_every_route_is_documented_with_an_example(client):

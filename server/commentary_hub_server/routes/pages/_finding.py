@@ -59,7 +59,9 @@ def add_finding(router: APIRouter, site: Site) -> None:
         for one in dict.fromkeys(id[:_COMPARED]):
             parts = one.split("/")
             found = site.catalogue.one("/".join(parts[:2]), viewer, folder="/".join(parts[2:]))
-            entries += [found] if found is not None else []
+            # The repository itself says who may read it.
+            if found is not None and site.place(request, *found.repo_id.split("/")) is not None:
+                entries.append(found)
         return site.render(
             request, "compare.html", entries=entries, same_dataset=len({one.dataset.lower() for one in entries}) < 2,
             axis=_axis(entries), lines=_differences(entries), is_short=len(entries) < len(id),
