@@ -26,6 +26,7 @@ def run(work: Work) -> Section:
         figure, (axes,) = panels(1)
         draw_curves(axes, stored.evidence, settings["student"], SHOWN)
         work.figure(f"{short}-curves", figure, caption)
+    work.card(next(case for case in work.plan.cases if case.name == settings["case"]))
     outcome, verdict = decisions[settings["case"]]
     others = [f"{name}: {said}" for name, (_, said) in decisions.items() if name != settings["case"]]
     return work.section(

@@ -80,6 +80,7 @@ def run(work: Work) -> Section:
         figure, (axes,) = panels(1)
         draw_curves(axes, stored.evidence, settings["student"], SHOWN)
         work.figure(f"{short}-curves", figure, caption)
+    work.card(next(case for case in work.plan.cases if case.name == settings["case"]))
     outcome, verdict = decisions[settings["case"]]
     tables.insert(0, Table("Where the masks look, on pictures that nobody trained on", ["case", *CENTRES], looks))
     others = [f"{name}: {said}" for name, (_, said) in decisions.items() if name != settings["case"]]
