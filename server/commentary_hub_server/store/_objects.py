@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 import tempfile
 import threading
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import IO, Protocol
@@ -135,14 +137,19 @@ class LocalObjects:
     def keys(self, prefix: str) -> Iterator[tuple[str, float, int]]:
         """See `Objects`."""
         for path in sorted((self._folder / prefix).rglob("*")):
-            if path.is_file():
-                yield path.relative_to(self._folder).as_posix(), path.stat().st_mtime, path.stat().st_size
+            try:
+                found = path.stat()
+            except FileNotFoundError:  # deleted since the folder was read
+                continue
+            if stat.S_ISREG(found.st_mode):
+                yield path.relative_to(self._folder).as_posix(), found.st_mtime, found.st_size
 
     def sweep(self, older_than_s: float) -> None:
         """See `Objects`."""
         for path in self._folder.glob(f"{_WRITING}*"):
-            if path.stat().st_mtime < time.time() - older_than_s:
-                path.unlink(missing_ok=True)
+            with suppress(FileNotFoundError):  # its upload has just ended
+                if path.stat().st_mtime < time.time() - older_than_s:
+                    path.unlink()
 
     def local_path(self, key: str) -> Path | None:
         """See `Objects`."""

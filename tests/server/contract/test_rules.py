@@ -528,9 +528,11 @@ def test_the_migrations_make_the_tables_that_the_code_describes(settings):
 
 def test_several_processes_may_start_at_once(settings):
     if settings.database_url:
-        with connect(settings.database).begin() as connection:
+        engine = connect(settings.database)
+        with engine.begin() as connection:
             connection.execute(text("DROP SCHEMA public CASCADE"))
             connection.execute(text("CREATE SCHEMA public"))
+        engine.dispose()
     with ThreadPoolExecutor(4) as pool:
         worlds = list(pool.map(lambda _: open_world(settings), range(4)))
     assert len({one.secret for one in worlds}) == 1
