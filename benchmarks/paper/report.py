@@ -13,8 +13,8 @@ HEAD = """# The paper's experiments, measured here
 Written by `make paper PROFILE=cpu` from benchmarks/paper/results/; do not edit. Every experiment's criterion, grid and
 seeds stand in its plan (`<experiment>/cpu.toml`, `full.toml`) and were committed before the run that is reported; where
 a plan was changed after a look at results, its notes say what was seen, and what decides was measured on splits that no
-look had used. Accuracies are in percent, intervals are 95 % bootstrap intervals over learning runs and splits where there
-are several, and over student seeds otherwise; differences are paired."""
+look had used. Accuracies are in percent, intervals are 95 % bootstrap intervals over learning runs and splits where
+there are several, and over student seeds otherwise; differences are paired."""
 
 
 def write_report(path: Path, plans: Path, experiments: Sequence[str]) -> None:
