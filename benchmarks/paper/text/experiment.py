@@ -16,6 +16,7 @@ def run(work: Work) -> Section:
         assert found is not None
         tables.append(comparison(case.name, found))
         if case.name == settings["case"]:
+            work.card(case)
             outcome, verdict = decided(found, settings["student"], settings["against"])
             detected = ", ".join(f"{name} {value:.2f}" for name, value in found.detection.items())
             outcomes.append(outcome)
