@@ -69,7 +69,7 @@ def test_masks_are_learned_measured_and_reported(tmp_path, monkeypatch, source):
     assert {"commentary", "none", "equal_data", "shuffled", "random", "fixed", "joint"} <= arms
     assert [row[0] for row in swapped.rows] == list(masks.SEEN_SWAPPED)
     assert {name.rpartition("-")[2] for name, _ in section.figures} == {"masks.png", "curves.png"}
-    assert "student cbr" in section.verdict
+    assert f"student {work.plan.settings['student']}" in section.verdict
 
 
 def test_blends_are_learned_measured_and_reported(tmp_path, monkeypatch):
