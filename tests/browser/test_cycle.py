@@ -31,7 +31,10 @@ assert not torch.equal(student.weight, before)
 print("trained", len(binding))
 """
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on the PATH (Debian: apt-get install chromium)")
+pytestmark = [
+    pytest.mark.skipif(CHROMIUM is None, reason="no chromium on the PATH (Debian: apt-get install chromium)"),
+    pytest.mark.xdist_group("browser-cycle"),  # one hub, and one client's cache of what it uploaded: in order
+]
 
 
 @pytest.fixture(scope="module")
