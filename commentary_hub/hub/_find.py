@@ -44,8 +44,9 @@ def find(
     token: str | None = None,
     endpoint: str | None = None,
 ) -> list[Found]:
-    """Commentaries for ``dataset`` (a Hub id), of a ``kind``, or with the words ``search``; the best measured first.
+    """Commentaries for ``dataset`` (a Hub id), of a ``kind``, or with the words ``search``.
 
+    The best measured come first; with ``search`` those that hold the words in their name, then in their dataset's.
     Asks ``GET /api/commentaries``; a hub that has no such route is asked for datasets with the tags that every card
     carries (``commentary``, ``dataset:<id>``, ``commentary:<kind>``). Raises the leaves of `HubError`.
     """

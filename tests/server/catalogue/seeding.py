@@ -15,6 +15,7 @@ from commentary_hub_server.routes import pages
 from commentary_hub_server.rules.catalogue import (
     STRANGER,
     Catalogue,
+    Entry,
     Place,
     Revision,
     StoredFile,
@@ -189,3 +190,21 @@ def _add_oddities(catalogue, shelf, chance):
 def sigmoid(value):
     """For expectations."""
     return 1 / (1 + math.exp(-value))
+
+
+RANKED = ["ada/four", "ada/three", "ada/two", "ada/one"]
+"""What `put_ranked` puts, in the order of a search for "robust"."""
+
+
+def put_ranked(catalogue):
+    """Add four entries that hold the word robust in their name (twice), dataset and card; returns one without it."""
+    entry = Entry("ada/zero", "0" * 40, private=False, updated_at=1.79e9, name="zero", kind="label_blend",
+                  dataset="some/digits", gain=0.0)  # fmt: skip
+    for changes in (
+        {"repo_id": "ada/one", "name": "one", "card": "robust " * 40, "gain": 0.9},
+        {"repo_id": "ada/two", "name": "two", "dataset": "robust/digits"},
+        {"repo_id": "ada/three", "name": "robustness", "card": "a long card " * 400, "gain": None},
+        {"repo_id": "ada/four", "name": "four-robust", "gain": -0.2},
+    ):
+        catalogue.put(replace(entry, **changes))
+    return entry

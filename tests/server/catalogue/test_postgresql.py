@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import create_engine
 
 from commentary_hub_server.rules.catalogue import Catalogue, Query, Viewer
-from tests.server.catalogue.seeding import world
+from tests.server.catalogue.seeding import RANKED, put_ranked, world
 
 
 def binaries():
@@ -82,7 +82,7 @@ def test_both_databases_give_the_same_answers(postgresql):
         Query(), Query(search="cifar weights"), Query(search="'"),
         Query(dataset="SKLEARN/digits"), Query(kind="label_blend"),
         Query(student="cnn"), Query(min_gain=0.05), Query(verified=False), Query(search="digi"),
-        Query(search="sklearn/dig"),
+        Query(search="sklearn/dig"), Query(search="example wei", limit=100),
     )  # fmt: skip
     for viewer in viewers:
         for query in queries:
@@ -91,6 +91,7 @@ def test_both_databases_give_the_same_answers(postgresql):
                 page = catalogue.search(query, viewer)
                 facets = catalogue.facets(query, viewer)
                 answers.append((page.total, {name: sorted(values) for name, values in facets.items()}))
+                answers[-1] += ([entry.repo_id for entry in page.entries if entry.gain is not None],)
             assert answers[0] == answers[1], query
         assert here.datasets(viewer) == there.datasets(viewer)
         assert here.datasets(viewer, prefix="UOFT-") == there.datasets(viewer, prefix="UOFT-") != []
@@ -100,6 +101,12 @@ def test_both_databases_give_the_same_answers(postgresql):
             children = [one.children(entry.repo_id, viewer) for one in (here, there)]
             assert children[0] == children[1]
     assert there.children("ada/digits-example-weights-0")[0].repo_id == "noether-lab/digits-example-weights-5"
+    for catalogue in (here, there):
+        put_ranked(catalogue)
+        assert [entry.repo_id for entry in catalogue.search(Query("digits robust")).entries] == RANKED
+        first = catalogue.search(Query("robust", limit=2))
+        rest = catalogue.search(Query("robust", cursor=first.next_cursor))
+        assert [entry.repo_id for entry in first.entries + rest.entries] == RANKED
     there.remove(entries[0].repo_id)
     assert there.one(entries[0].repo_id, admin) is None
     engine.dispose()

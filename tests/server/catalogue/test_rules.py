@@ -26,7 +26,7 @@ from commentary_hub_server.rules.catalogue import (
     tensor_file,
 )
 from tests.server.catalogue.artefacts import tensors, weight_rows
-from tests.server.catalogue.seeding import MemoryShelf, world
+from tests.server.catalogue.seeding import RANKED, MemoryShelf, put_ranked, world
 
 
 @pytest.fixture(scope="module")
@@ -69,18 +69,48 @@ def test_a_dataset_known_only_privately_is_suggested_to_nobody(seeded):
     assert catalogue.search(Query(search="secret")).total == 0
 
 
-@pytest.mark.parametrize("sort", ["gain", "updated", "name"])
-def test_cursors_visit_every_entry_once_and_in_order(seeded, sort):
+@pytest.mark.parametrize(
+    ("sort", "search"), [("gain", ""), ("updated", ""), ("name", ""), ("relevance", "weights learned")]
+)
+def test_cursors_visit_every_entry_once_and_in_order(seeded, sort, search):
     _, catalogue, *_ = seeded
     seen, cursor = [], None
     while True:
-        page = catalogue.search(Query(sort=sort, limit=5, cursor=cursor))
+        page = catalogue.search(Query(search, sort=sort, limit=5, cursor=cursor))
         seen += [entry.repo_id for entry in page.entries]
         cursor = page.next_cursor
         if cursor is None:
             break
-    assert seen == [entry.repo_id for entry in catalogue.search(Query(sort=sort, limit=100)).entries]
-    assert len(set(seen)) == 23
+    assert seen == [entry.repo_id for entry in catalogue.search(Query(search, sort=sort, limit=100)).entries]
+    assert len(set(seen)) == len(seen) == 23
+
+
+def ranked():
+    _, catalogue, *_ = world(2)
+    return catalogue, put_ranked(catalogue)
+
+
+def found(catalogue, *search, **options):
+    return [entry.repo_id for entry in catalogue.search(Query(*search, **options)).entries]
+
+
+def test_words_in_the_name_come_before_those_in_the_dataset_and_in_the_card():
+    catalogue, _ = ranked()
+    assert found(catalogue, "robust") == RANKED
+    assert found(catalogue, "robust", sort="gain") == ["ada/one", "ada/two", "ada/four", "ada/three"]
+    assert found(catalogue, "digits robust") == ["ada/four", "ada/three", "ada/two", "ada/one"]
+    assert found(catalogue, sort="relevance") == found(catalogue, sort="gain") == found(catalogue)
+    with pytest.raises(InputError, match="cursor"):
+        catalogue.search(Query("robust", sort="gain", cursor=catalogue.search(Query("robust", limit=1)).next_cursor))
+
+
+def test_private_texts_do_not_move_public_ones():
+    catalogue, entry = ranked()
+    before = catalogue.search(Query("robust", limit=1))
+    for number in range(20):
+        catalogue.put(replace(entry, repo_id=f"emmy/{number}", private=True, card="robust robust"))
+    assert catalogue.search(Query("robust", limit=1)) == before  # with the cursor, which holds a number
+    assert found(catalogue, "robust") == RANKED
 
 
 @pytest.mark.parametrize("cursor", ["x", "é", "W10", "eyJhIjoxfQ", "[" * 500, "WyJuYW1lIiwgImEiLCAxXQ"])

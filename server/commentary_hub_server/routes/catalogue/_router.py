@@ -50,14 +50,17 @@ def _add_search(router: APIRouter, catalogue: Catalogue, identify: Identify) -> 
         licence: Annotated[str | None, Parameter(max_length=100, examples=["apache-2.0"])] = None,
         min_gain: Annotated[float | None, Parameter(description="Fraction of accuracy", ge=-1, le=1)] = None,
         verified: Annotated[bool | None, Parameter(description="Somebody measured it again and agrees")] = None,
-        sort: Sort = "gain",
+        sort: Annotated[
+            Sort | None, Parameter(description="By default relevance where words are searched for, else gain")
+        ] = None,
         limit: Annotated[int, Parameter(ge=1, le=100)] = 20,
         cursor: Annotated[str | None, Parameter(max_length=1000, description="`next` of the page before")] = None,
         facets: bool = True,
     ) -> Response:
         """Matching commentaries in order, the count of all, counts per facet, and the cursor of the next page.
 
-        Each facet ignores its own filter. `gain` counts what has at least so much measured gain.
+        Relevance is where the words stand (name, dataset, card), the better measured first among equals. Each facet
+        ignores its own filter. `gain` counts what has at least so much measured gain.
         """
         query = Query(
             search, dataset, kind, owner, method, student, licence, min_gain, verified, sort, limit, cursor

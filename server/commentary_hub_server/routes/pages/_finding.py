@@ -19,7 +19,7 @@ _FACETS = {
     "kind": "Kind", "dataset": "Dataset", "min_gain": "Measured gain", "verified": "Verified", "method": "Method",
     "student": "Student", "licence": "Licence", "owner": "Owner",
 }  # fmt: skip
-_SORTS = {"gain": "measured gain", "updated": "newest", "name": "name"}
+_SORTS = {"relevance": "relevance", "gain": "measured gain", "updated": "newest", "name": "name"}
 _SHOWN = 6
 _COMPARED, _DATASETS = 6, 100
 
@@ -82,13 +82,13 @@ def _add_home(router: APIRouter, site: Site) -> None:
         licence: str | None = None,
         min_gain: str | None = None,
         verified: str | None = None,
-        sort: str = "gain",
+        sort: str | None = None,
         cursor: str | None = None,
     ) -> Response:
         # Addresses are typed and shortened by people: what cannot be read is passed over, never an error.
         query = Query(
             search[:200], dataset, kind, owner, method, student, licence, _fraction(min_gain),
-            {"true": True, "false": False}.get(verified or ""), sort if sort in _SORTS else "gain",  # type: ignore[arg-type]
+            {"true": True, "false": False}.get(verified or ""), sort if sort in _SORTS else None,  # type: ignore[arg-type]
             cursor=cursor,
         )  # fmt: skip
         viewer = site.viewer(request)
@@ -104,7 +104,8 @@ def _add_home(router: APIRouter, site: Site) -> None:
             chosen=[(_FACETS[name], _label(name, value), _address(query, **{name: None}))
                     for name, value in chosen.items() if name in _FACETS],
             kept=[(name, value) for name, value in chosen.items() if name != "search"],
-            sorts=[(key, label, _address(query, sort=key)) for key, label in _SORTS.items()],
+            sorts=[(key, label, _address(query, sort=key)) for key, label in _SORTS.items()
+                   if key != "relevance" or query.search],
             next_href=_address(query, cursor=page.next_cursor) if page.next_cursor else None,
             is_start=not chosen and query.cursor is None,
             popular=site.catalogue.datasets(viewer, limit=6) if not chosen else [],
@@ -168,8 +169,8 @@ def _chosen(query: Query) -> dict[str, str]:
             found[name] = (
                 str(value).lower() if isinstance(value, bool) else f"{value:g}" if name == "min_gain" else value
             )
-    if query.sort != "gain":
-        found["sort"] = query.sort
+    if query.order != replace(query, sort=None).order:
+        found["sort"] = query.order
     return found
 
 

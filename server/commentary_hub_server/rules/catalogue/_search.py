@@ -31,13 +31,14 @@ from commentary_hub_server.rules.catalogue._entries import Entry
 from commentary_hub_server.rules.catalogue._tables import entries, metadata, parents, students
 from commentary_hub_server.rules.catalogue._text import text_index, words
 
-Sort = Literal["gain", "updated", "name"]
+Sort = Literal["relevance", "gain", "updated", "name"]
 MAX_PAGE = 100
 FACET_VALUES = 30
 GAIN_STEPS = (0.0, 0.01, 0.05, 0.1)
 """Where the facet of measured gain counts: at least so much, as a fraction of accuracy."""
 _BATCH = 200
 _NO_GAIN = -1e9  # accuracies differ by at most 1
+_GAIN_SHARE = 0.25  # of the order by relevance, where one word elsewhere makes 1: it only decides between equals
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,11 @@ STRANGER = Viewer()
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What to look for; ``None`` means anything. ``min_gain`` is a fraction of accuracy."""
+    """What to look for; ``None`` means anything. ``min_gain`` is a fraction of accuracy.
+
+    Without a ``sort``, and for "relevance" without words, the order is by relevance where words are searched for, else
+    by measured gain (`order`). Relevance is where the words stand: name, dataset, card; the better measured first.
+    """
 
     search: str = ""
     dataset: str | None = None
@@ -69,9 +74,16 @@ class Query:
     licence: str | None = None
     min_gain: float | None = None
     verified: bool | None = None
-    sort: Sort = "gain"
+    sort: Sort | None = None
     limit: int = 20
     cursor: str | None = None
+
+    @property
+    def order(self) -> Sort:
+        """What the answer is sorted by."""
+        if self.sort in (None, "relevance"):
+            return "relevance" if words(self.search) else "gain"
+        return self.sort
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,9 +176,9 @@ class Catalogue:
     def search(self, query: Query, viewer: Viewer = STRANGER) -> Page:
         """One page of what matches; raises `InputError` for a cursor that this catalogue did not give out."""
         condition = self._condition(query, viewer)
-        column, descending = _SORTS[query.sort]
+        column, descending = self._sorted_by(query)
         limit = max(1, min(query.limit, MAX_PAGE))
-        ordered: Select[Any] = select(entries).where(condition)
+        ordered: Select[Any] = select(entries, column.label("sorted_by")).where(condition)
         if query.cursor:
             ordered = ordered.where(_after(query, column, descending=descending))
         if descending:
@@ -178,7 +190,7 @@ class Catalogue:
             rows = connection.execute(ordered.limit(limit + 1)).mappings().all()
             page = rows[:limit]
             found = _entries(connection, page)
-        following = _cursor(query.sort, page[-1][column.name], page[-1]["id"]) if len(rows) > limit else None
+        following = _cursor(query.order, page[-1]["sorted_by"], page[-1]["id"]) if len(rows) > limit else None
         return Page(found, total, following)
 
     def facets(self, query: Query, viewer: Viewer = STRANGER) -> dict[str, list[tuple[str, int]]]:
@@ -266,6 +278,12 @@ class Catalogue:
             found |= {dataset: tuple(rest) for dataset, *rest in connection.execute(statement)}
         return found
 
+    def _sorted_by(self, query: Query) -> tuple[Any, bool]:
+        """What orders the answer, and whether its highest comes first."""
+        if query.order == "relevance":
+            return self._text.score(words(query.search)) + _GAIN_SHARE * func.coalesce(entries.c.gain, -1.0), True
+        return _SORTS[query.order]
+
     def _condition(self, query: Query, viewer: Viewer, *, without: str = "") -> ColumnElement[bool]:
         parts = [_visible(viewer)]
         for name in ("dataset", "kind", "owner", "method", "licence", "verified"):
@@ -320,7 +338,7 @@ def _columns(entry: Entry) -> dict[str, Any]:
 def _entries(connection: Connection, rows: Any) -> tuple[Entry, ...]:
     taught = _many(connection, students.c.student, students, rows)
     made_from = _many(connection, parents.c.reference, parents, rows)
-    skipped = {"id", "repo_key", "owner", "gain_order"}
+    skipped = {"id", "repo_key", "owner", "gain_order", "sorted_by"}
     return tuple(
         Entry(
             **{name: value for name, value in row.items() if name not in skipped},
@@ -359,8 +377,8 @@ def _after(query: Query, column: Any, *, descending: bool) -> ColumnElement[bool
     text = query.cursor or ""
     try:
         sort, value, number = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
-        kind = str if query.sort == "name" else float
-        if sort != query.sort or not isinstance(value, kind) or not isinstance(number, int) or abs(number) >= 1 << 62:
+        kind = str if query.order == "name" else float
+        if sort != query.order or not isinstance(value, kind) or not isinstance(number, int) or abs(number) >= 1 << 62:
             raise ValueError(sort)
         str(value).encode()  # a lone surrogate is JSON, and no text
     except (ValueError, TypeError, RecursionError, binascii.Error):
