@@ -155,11 +155,12 @@ def build_app(settings: Settings, world: World | None = None) -> FastAPI:
     app.add_exception_handler(HTTPException, hub.http_refusal)
     app.add_exception_handler(RequestValidationError, hub.http_refusal)
 
-    def authorise(request: Request, kind: str, repo: str, permission: str) -> tuple[str, str, int]:
+    def authorise(request: Request, kind: str, repo: str, permission: str) -> xet_routes.Allowed:
         owner, _, name = repo.rpartition("/")
         found = doors.repository(request, kind, owner, name, write=permission == "write")
         profile = doors.profile(request)
-        return (profile.user.name if profile.user else ""), str(found.id), profile.token_id
+        user = profile.user.name if profile.user else ""
+        return xet_routes.Allowed(user, str(found.id), profile.token_id, found.epoch)
 
     def admit(repository: str, more_bytes: int, what: str) -> None:
         found = world.repositories.by_id(int(repository))

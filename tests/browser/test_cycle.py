@@ -33,7 +33,7 @@ print("trained", len(binding))
 
 pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="no chromium on the PATH (Debian: apt-get install chromium)"),
-    pytest.mark.xdist_group("browser-cycle"),  # one hub, and one client's cache of what it uploaded: in order
+    pytest.mark.xdist_group("browser-cycle"),  # one hub: in order
 ]
 
 

@@ -68,7 +68,7 @@ def test_no_spelling_leaves_the_repository(hub, path):
         f"/datasets/ada/set/resolve/main/{path}", f"/datasets/ada/set/resolve/{path}/a.txt",
         f"/api/datasets/ada/set/tree/main/{path}", f"/api/datasets/ada/set/tree/{path}",
         f"/api/datasets/ada/set/revision/{path}", f"/datasets/ada/{path}/resolve/main/a.txt",
-        f"/static/{path}", f"/lfs/{path}", f"/v1/xorb-bytes/{path}", f"/datasets/ada/set/blob/main/{path}",
+        f"/static/{path}", f"/lfs/{path}", f"/cas/x/v1/xorb-bytes/{path}", f"/datasets/ada/set/blob/main/{path}",
     ):  # fmt: skip
         status, _, body = raw(hub, "GET", address)
         assert status in {400, 401, 403, 404, 307}, (address, status)

@@ -91,8 +91,10 @@ BY_BODY = {"POST /api/repos/create", "DELETE /api/repos/delete", "POST /api/repo
 # opened by a signed, expiring link or a Xet token; tested in xet/ and hub/
 SIGNED = {
     "PUT /lfs/put/{token}", "PUT /lfs/part/{token}", "POST /lfs/complete/{token}", "POST /lfs/verify/{token}",
-    "GET /lfs/{token}", "GET /v1/xorb-bytes/{token}", "GET /v1/chunks/default/{digest}",
-    "POST /v1/xorbs/default/{digest}", "POST /v1/shards", "GET /v1/reconstructions/{digest}",
+    "GET /lfs/{token}", *(f"{verb} /cas/{{place}}/v1/{rest}" for verb, rest in (
+        ("GET", "xorb-bytes/{token}"), ("GET", "chunks/default/{digest}"), ("POST", "xorbs/default/{digest}"),
+        ("POST", "shards"), ("GET", "reconstructions/{digest}"),
+    )),
 }  # fmt: skip
 # opened by a session's cookie and a form token; tested with the pages
 SESSION = {
@@ -105,8 +107,8 @@ PUBLIC = {
     "GET /openapi.json", "HEAD /openapi.json", "GET /docs",
     "GET /healthz", "GET /readyz", "GET /metrics", "GET /api/whoami-v2", "GET /api/users/{name}/overview",
     "GET /api/organizations/{name}/overview", "GET /api/organizations/{name}/members", "POST /api/validate-yaml",
-    "GET /static/{name}", "GET /sign-in", "POST /v1/xorb-grants/default/{digest}", "POST /v2/shards",
-    "POST /v1/telemetry",
+    "GET /static/{name}", "GET /sign-in", "POST /cas/{place}/v1/xorb-grants/default/{digest}",
+    "POST /cas/{place}/v2/shards", "POST /cas/{place}/v1/telemetry",
 }  # fmt: skip
 LISTS = {
     "GET /api/datasets", "GET /api/models", "GET /api/commentaries", "GET /api/commentaries/datasets",
@@ -259,13 +261,13 @@ def test_a_xet_token_is_for_one_repository_and_what_it_may(hub):
     later = 2**40
     digest = "0" * 64
     read = {"Authorization": f"Bearer {sign(Scope('ada', secret, 'read', later, ada))}"}
-    assert httpx2.post(f"{hub.url}/v1/xorbs/default/{digest}", headers=read, content=b"x").status_code == 403
-    assert httpx2.post(f"{hub.url}/v1/shards", headers=read, content=b"x").status_code == 403
+    assert httpx2.post(f"{hub.url}/cas/x/v1/xorbs/default/{digest}", headers=read, content=b"x").status_code == 403
+    assert httpx2.post(f"{hub.url}/cas/x/v1/shards", headers=read, content=b"x").status_code == 403
     for token in (hub.ada, "nonsense"):
         headers = {"Authorization": f"Bearer {token}"}
-        for method, path in (("GET", f"/v1/chunks/default/{digest}"), ("GET", f"/v1/reconstructions/{digest}"),
-                             ("POST", "/v1/shards"), ("POST", f"/v1/xorbs/default/{digest}")):  # fmt: skip
-            assert httpx2.request(method, f"{hub.url}{path}", headers=headers).status_code == 401
+        for method, path in (("GET", f"chunks/default/{digest}"), ("GET", f"reconstructions/{digest}"),
+                             ("POST", "shards"), ("POST", f"xorbs/default/{digest}")):  # fmt: skip
+            assert httpx2.request(method, f"{hub.url}/cas/x/v1/{path}", headers=headers).status_code == 401
     eve = {"Authorization": f"Bearer {hub.token('eve')}"}
     for permission in ("read", "write"):
         path = f"/api/datasets/ada/secret/xet-{permission}-token/main"
@@ -294,12 +296,12 @@ def test_a_grant_is_never_worth_more_than_the_token_that_asked_for_it(hub):
         access = httpx2.get(address, headers={"Authorization": f"Bearer {token}"}).json()["accessToken"]
         return {"Authorization": f"Bearer {access}"}
 
-    address, access = f"{hub.url}/v1/chunks/default/{to_text(held)}", asked(whole)
+    address, access = f"{hub.url}/cas/x/v1/chunks/default/{to_text(held)}", asked(whole)
     assert httpx2.get(address, headers=access).status_code == 200
     assert httpx2.get(address, headers=asked(only)).status_code == 404
     world.directory.revoke_token("gil", next(one.id for one in world.directory.tokens("gil")))
     assert httpx2.get(address, headers=access).status_code == 401
-    assert httpx2.post(f"{hub.url}/v1/shards", headers=access, content=b"x").status_code == 401
+    assert httpx2.post(f"{hub.url}/cas/x/v1/shards", headers=access, content=b"x").status_code == 401
 
     repo, sha256 = world.repositories.get("dataset", "gil/link"), hashlib.sha256(data).hexdigest()
     world.objects.put(object_key(sha256), [data])

@@ -24,11 +24,12 @@ class Hub:
 
 
 @contextmanager
-def running(folder, **settings):
+def running(folder, port=0, **settings):
     settings = Settings(data_dir=folder, **settings)
     world = open_world(settings)
     listener = socket.socket()
-    listener.bind(("127.0.0.1", 0))
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind(("127.0.0.1", port))
     server = uvicorn.Server(uvicorn.Config(build_app(settings, world), log_level="error", access_log=False))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()

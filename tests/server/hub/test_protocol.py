@@ -341,7 +341,7 @@ def test_a_public_address_is_used_in_every_link(tmp_path):
         made = http(api, "POST", "/api/repos/create", json={"name": "set", "type": DATA}).json()
         assert made["url"] == "https://hub.example/sub/datasets/ada/set"
         access = http(api, "GET", "/api/datasets/ada/set/xet-write-token/main").json()
-        assert access["casUrl"] == "https://hub.example/sub"
+        assert access["casUrl"].startswith("https://hub.example/sub/cas/")
         ask = {"operation": "upload", "objects": [{"oid": "a" * 64, "size": 5}]}
         batch = http(api, "POST", "/datasets/ada/set.git/info/lfs/objects/batch", json=ask).json()
         assert batch["objects"][0]["actions"]["upload"]["href"].startswith("https://hub.example/sub/lfs/put/")
@@ -390,7 +390,7 @@ def test_a_quota_counts_batches_and_what_is_on_its_way(tmp_path):
         token = http(api, "GET", "/api/datasets/ada/xorbs/xet-write-token/main").json()["accessToken"]
         for one, status in zip(data, (200, 403), strict=True):
             name = to_text(xorb_hash([(chunk_hash(one), len(one))]))
-            address, headers = f"{hub.url}/v1/xorbs/default/{name}", {"Authorization": f"Bearer {token}"}
+            address, headers = f"{hub.url}/cas/x/v1/xorbs/default/{name}", {"Authorization": f"Bearer {token}"}
             assert httpx2.post(address, content=chunk(one), headers=headers).status_code == status
         api.delete_repo("ada/xorbs", repo_type=DATA)
 

@@ -296,5 +296,5 @@ def test_programs_get_no_page_for_what_is_missing(made):
     assert client.get("/api/nothing", headers={"accept": "text/html"}).json() == {"detail": "Not Found"}
     assert client.get("/nothing").json() == {"detail": "Not Found"}
     for method in ("POST", "PUT", "DELETE", "HEAD"):
-        assert client.request(method, "/v1/xorb-grants/default/x").status_code == 404, method
+        assert client.request(method, "/cas/x/v1/xorb-grants/default/x").status_code == 404, method
     assert "<h1>Not found</h1>" in client.get("/nothing", headers={"accept": "text/html"}).text

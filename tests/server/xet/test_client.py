@@ -17,7 +17,7 @@ import pytest
 import uvicorn
 from fastapi import FastAPI, Request, Response
 
-from commentary_hub_server.routes.xet import build_router
+from commentary_hub_server.routes.xet import Allowed, build_router
 from commentary_hub_server.rules.xet import MemoryIndex, MemoryXorbs, Scope, Signer, XetService, to_text
 
 UPLOAD = """
@@ -46,7 +46,9 @@ class Hub:
             self.calls.append(f"{request.method} {request.url.path} {reply.status_code}")
             return reply
 
-        app.include_router(build_router(self.service, lambda _request, _kind, repo, _permission: ("me", repo, 0)))
+        app.include_router(
+            build_router(self.service, lambda _request, _kind, repo, _permission: Allowed("me", repo, 0))
+        )
 
         @app.post("/api/models/me/m/preupload/main")
         async def preupload(request: Request) -> dict[str, object]:

@@ -7,17 +7,17 @@ import pytest
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.testclient import TestClient
 
-from commentary_hub_server.routes.xet import build_router
+from commentary_hub_server.routes.xet import Allowed, build_router
 from commentary_hub_server.rules.xet import MemoryIndex, MemoryXorbs, Scope, Signer, XetService, to_text
 
 SIGNER = Signer(b"k" * 32)
 NAME = "0" * 64
 
 
-def authorise(_request: Request, _kind: str, repo: str, permission: str) -> tuple[str, str, int]:
+def authorise(_request: Request, _kind: str, repo: str, permission: str) -> Allowed:
     if repo != "me/m" or permission != "read":
         raise HTTPException(404)
-    return "me", repo, 0
+    return Allowed("me", repo, 0)
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def test_token_routes_ask_the_rules(http: TestClient) -> None:
         assert http.get(f"/api/{path}").status_code == 404
 
 
-@pytest.mark.parametrize("path", [f"/v1/xorbs/default/{NAME}", "/v1/shards"])
+@pytest.mark.parametrize("path", [f"/cas/x/v1/xorbs/default/{NAME}", "/cas/x/v1/shards"])
 def test_uploads_need_a_live_write_token(http: TestClient, path: str) -> None:
     assert http.post(path, content=b"x").status_code == 401
     assert http.post(path, content=b"x", headers=bearer("write", int(time.time()) - 1)).status_code == 401
@@ -55,9 +55,9 @@ def test_uploads_need_a_live_write_token(http: TestClient, path: str) -> None:
 
 def test_unknown_things_are_404_and_bad_names_400(http: TestClient) -> None:
     for path in ("chunks/default", "reconstructions"):
-        assert http.get(f"/v1/{path}/{NAME}", headers=bearer("read")).status_code == 404
-        assert http.get(f"/v1/{path}/nonsense", headers=bearer("read")).status_code == 400
-    for path in (f"/v1/xorb-grants/default/{NAME}", "/v1/telemetry", "/v2/shards"):
+        assert http.get(f"/cas/x/v1/{path}/{NAME}", headers=bearer("read")).status_code == 404
+        assert http.get(f"/cas/x/v1/{path}/nonsense", headers=bearer("read")).status_code == 400
+    for path in (f"/cas/x/v1/xorb-grants/default/{NAME}", "/cas/x/v1/telemetry", "/cas/x/v2/shards"):
         assert http.post(path, headers=bearer("write")).status_code == 404
 
 
@@ -65,4 +65,4 @@ def test_links_are_signed_and_expire(http: TestClient) -> None:
     old = SIGNER.sign("xorb", to_text(bytes(32)), 0, 10, int(time.time()) - 1)
     access = bearer("write")["Authorization"].removeprefix("Bearer ")
     for token in ("forged", old, access):
-        assert http.get(f"/v1/xorb-bytes/{token}").status_code == 403
+        assert http.get(f"/cas/x/v1/xorb-bytes/{token}").status_code == 403

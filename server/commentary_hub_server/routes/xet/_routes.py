@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 from fastapi import APIRouter, Depends, HTTPException, Request, Response
 from fastapi.concurrency import run_in_threadpool
@@ -22,9 +22,22 @@ from commentary_hub_server.rules.xet import (
 TOKEN_S = 3600
 SHARDS = 2  # verified at once: each reads all its files
 
-# (request, repository type, repository id, "read" or "write") → user, canonical repository key, number of the token. It
-# raises the same not-found reply for a repository that is missing and for one that the caller may not read.
-Authorise = Callable[[Request, str, str, str], tuple[str, str, int]]
+# One content-addressed store for each repository and epoch: clients remember by its address what lies there.
+CAS = "/cas/{place}"
+
+
+class Allowed(NamedTuple):
+    """What a caller may reach: ``token`` numbers their token, ``epoch`` grows with each deletion for good."""
+
+    user: str
+    repo: str
+    token: int
+    epoch: int = 0
+
+
+# (request, repository type, repository id, "read" or "write") → what is allowed. It raises the same not-found reply for
+# a repository that is missing and for one that the caller may not read.
+Authorise = Callable[[Request, str, str, str], Allowed]
 # (canonical repository key, bytes, of what) → nothing, or the refusal of an owner without room.
 Admit = Callable[[str, int, Literal["xorb", "files"]], None]
 Base = Callable[[Request], str]
@@ -42,13 +55,14 @@ def build_router(
     base: Base = asked_base,
 ) -> APIRouter:
     """Return the routes of token exchange, chunk lookup, uploads and reconstruction."""
-    router = APIRouter()
+    router, cas = APIRouter(), APIRouter(prefix=CAS)
     _add_tokens(router, service, authorise, base)
-    _add_uploads(router, service, admit)
-    _add_reading(router, service, base)
+    _add_uploads(cas, service, admit)
+    _add_reading(cas, service, base)
     for path in ("/v1/xorb-grants/default/{digest}", "/v2/shards", "/v1/telemetry"):
         # Clients ask for these first and go on without them at a 404, at nothing else.
-        router.post(path, include_in_schema=False, name=path)(_not_here)
+        cas.post(path, include_in_schema=False, name=path)(_not_here)
+    router.include_router(cas)
     return router
 
 
@@ -61,10 +75,10 @@ def _add_tokens(router: APIRouter, service: XetService, authorise: Authorise, ba
     def token(request: Request, kind: str, repo: str, permission: str, revision: str) -> Response:  # noqa: ARG001 - one token serves every revision
         if kind not in ("model", "dataset") or permission not in ("read", "write"):
             raise HTTPException(404)
-        user, key, number = authorise(request, kind, repo, permission)
+        allowed = authorise(request, kind, repo, permission)
         expires = int(time.time()) + TOKEN_S
-        access = service.signer.grant(Scope(user, key, permission, expires, number))
-        cas = base(request)
+        access = service.signer.grant(Scope(allowed.user, allowed.repo, permission, expires, allowed.token))
+        cas = base(request) + CAS.format(place=service.signer.name("cas", allowed.repo, allowed.epoch))
         headers = {"X-Xet-Cas-Url": cas, "X-Xet-Access-Token": access, "X-Xet-Token-Expiration": str(expires)}
         return JSONResponse({"casUrl": cas, "accessToken": access, "exp": expires}, headers=headers)
 
@@ -102,9 +116,11 @@ def _add_reading(router: APIRouter, service: XetService, base: Base) -> None:
     scoped = _scoped(service)
 
     @router.get("/v1/reconstructions/{digest}")
-    def reconstruct(digest: str, request: Request, scope: Annotated[Scope, Depends(scoped)]) -> dict[str, object]:
+    def reconstruct(
+        place: str, digest: str, request: Request, scope: Annotated[Scope, Depends(scoped)]
+    ) -> dict[str, object]:
         start, end = _range(request.headers.get("range"))
-        address = base(request)
+        address = base(request) + CAS.format(place=place)
         try:
             return service.reconstruction(
                 scope, _hash(digest), lambda token: f"{address}/v1/xorb-bytes/{token}", start, end

@@ -20,7 +20,7 @@ _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9])?")
 # Names that are parts of addresses and must never be owners.
 RESERVED = frozenset(
     {"api", "datasets", "models", "spaces", "for", "owners", "compare", "static", "docs", "sign-in", "sign-out",
-     "tokens", "settings", "healthz", "readyz", "metrics", "v1", "v2", "openapi.json", "organizations", "users", "new",
+     "tokens", "settings", "healthz", "readyz", "metrics", "v1", "cas", "openapi.json", "organizations", "users", "new",
      "lfs"}
 )  # fmt: skip
 _SHORT = "_"  # the organisation that owns repositories whose ids have one segment

@@ -24,6 +24,7 @@ class Repository:
     created_at: float
     updated_at: float
     size_bytes: int
+    epoch: int
     tags: tuple[str, ...]
     card: dict[str, Any]
     problem: str | None
@@ -33,7 +34,7 @@ class Repository:
         """The repository in a row of the table."""
         return cls(
             id=row.id, key=row.key, kind=row.kind, name=row.name, private=row.private, created_at=row.created_at,
-            updated_at=row.updated_at, size_bytes=row.size_bytes, tags=tuple(json.loads(row.tags)),
+            updated_at=row.updated_at, size_bytes=row.size_bytes, epoch=row.epoch, tags=tuple(json.loads(row.tags)),
             card=json.loads(row.card), problem=row.problem,
         )  # fmt: skip
 

@@ -18,6 +18,7 @@ repositories = Table(
     Column("created_at", Float, nullable=False),
     Column("updated_at", Float, nullable=False),
     Column("size_bytes", BigInteger, nullable=False, default=0),  # of the objects it holds
+    Column("epoch", Integer, nullable=False, server_default="0"),  # how often large objects were deleted for good
     Column("tags", Text, nullable=False, default="[]"),  # of the default branch's card, JSON
     Column("card", Text, nullable=False, default="{}"),  # its metadata, JSON
     Column("problem", Text),  # why its manifest is not listed
