@@ -61,6 +61,28 @@ class MixtureWeights(Commentary):
         other.logits = self.logits
         return other.train(self.training)
 
+    def streamed(self, shares: Tensor) -> MixtureWeights:
+        """The same weights for a stream, where an example's row is the number of its source.
+
+        ``shares`` [S] are the stream's q up to a factor (counts will do), 0 for a source that takes no part. They may
+        be told anew later (`tell`). Raises `ShapeError` for another number of them, `InputError` for negative ones.
+        """
+        other = self.assigned(torch.arange(len(self.sources)))
+        other.tell(shares)
+        return other
+
+    def tell(self, shares: Tensor) -> None:
+        """Replace the q [S], up to a factor; raises as `streamed` does."""
+        if shares.shape != self.logits.shape:
+            raise ShapeError(
+                f"shares are {list(shares.shape)}, expected {list(self.logits.shape)}: one for each source",
+                tensor="shares",
+                shape=tuple(shares.shape),
+            )
+        if not bool((shares >= 0).all()) or not 0 < float(shares.sum()) < torch.inf:
+            raise InputError("shares of sources are numbers from 0 on, not all of them 0")
+        self.shares = (shares / shares.sum()).to(self.logits)
+
     def forward(self, batch: Batch, progress: Tensor | float) -> Batch:
         """Multiply the batch's weights by p_s / q_s of each example's source; ``progress`` changes nothing."""
         del progress

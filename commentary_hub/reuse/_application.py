@@ -76,7 +76,7 @@ class Application:
         progress: float | None,
     ) -> Tensor:
         """The training loss (scalar) of one batch; only calls in training mode are steps."""
-        training = torch.is_grad_enabled() and bool(getattr(student, "training", True))
+        training = is_training(student)
         at = self.progress_at(self.step_count) if progress is None else progress
         batch = self.step(inputs, targets, rows, at)
         self.step_count += training
@@ -126,6 +126,11 @@ class Application:
         moved = copy.deepcopy(commentary).to(device)
         self.commentaries = (*self.commentaries[:number], moved, *self.commentaries[number + 1 :])
         return moved
+
+
+def is_training(student: Callable[[Tensor], Tensor]) -> bool:
+    """Whether a loss that is taken now is a step of training."""
+    return torch.is_grad_enabled() and bool(getattr(student, "training", True))
 
 
 def _looked_up(commentary: Commentary, rows: Tensor, progress: float) -> Iterator[Tensor]:

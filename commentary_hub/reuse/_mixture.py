@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import datasets
 import torch
+from torch import Tensor
 
 from commentary_hub.artefact import StoredCommentary
 from commentary_hub.commentaries import MixtureWeights
@@ -65,3 +66,61 @@ def with_sources(
             f"no example is of a source that {name} knows ({', '.join(mixture.sources)}): name the sources alike"
         )
     return replace(one, commentary=mixture.assigned(row_sources)), known
+
+
+class StreamSources:
+    """The sources of a stream's samples as numbers, and how much of the stream each of them is.
+
+    Where nobody says the shares, they are those among the samples that training has met, and the ``peeked`` before it.
+    Raises as `with_sources` where the samples do not say their source, or name none that the mixture knows.
+    """
+
+    def __init__(
+        self,
+        one: StoredCommentary,
+        peeked: Sequence[Any],
+        sources: str | None,
+        shares: Mapping[str, float] | None,
+    ) -> None:
+        mixture, name = one.commentary, one.manifest.name
+        assert isinstance(mixture, MixtureWeights)
+        if sources is None:
+            raise BindingError(
+                f"{name} weighs the sources {', '.join(mixture.sources)}: name the column of the stream that says a "
+                "sample's source (sources=), or draw from one stream for each with interleave"
+            )
+        if not isinstance(peeked[0], Mapping) or sources not in peeked[0]:
+            raise InputError(f"the stream's samples have no entry {sources!r}: let it yield dictionaries that have")
+        self.column = sources
+        self._numbers = {source: number for number, source in enumerate(mixture.sources)}
+        found = self.numbers([sample[sources] for sample in peeked])
+        if not (found >= 0).any():
+            raise BindingError(
+                f"none of the first {len(peeked):,} samples is of a source that {name} knows "
+                f"({', '.join(mixture.sources)}): name the sources alike"
+            )
+        if unknown := sorted(set(shares or ()) - set(mixture.sources)):
+            raise InputError(
+                f"{name} knows no source {', '.join(map(repr, unknown))}: it is of {', '.join(mixture.sources)}"
+            )
+        self._counts = self._counted(found) if shares is None else None
+        told = self._counts
+        if shares is not None:
+            told = torch.tensor([float(shares.get(each, 0)) for each in mixture.sources], dtype=torch.float64)
+        assert told is not None
+        if bool((told[found[found >= 0]] == 0).any()):
+            raise InputError(f"the stream has samples of sources that shares= leaves out: give all of {name}'s there")
+        self.commentary = mixture.streamed(told)
+
+    def numbers(self, sources: Sequence[Any]) -> Tensor:
+        """Source numbers int64 [n], -1 for what the mixture does not know."""
+        return torch.tensor([self._numbers.get(source, -1) for source in sources])
+
+    def meet(self, numbers: Tensor, commentary: MixtureWeights) -> None:
+        """Count a batch, before it is weighed by ``commentary``; nothing where the shares were said."""
+        if self._counts is not None:
+            self._counts += self._counted(numbers.cpu())
+            commentary.tell(self._counts)
+
+    def _counted(self, numbers: Tensor) -> Tensor:
+        return torch.bincount(numbers[numbers >= 0], minlength=len(self._numbers)).double()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import datasets
@@ -16,10 +16,10 @@ from torch.utils.data import IterableDataset
 from commentary_hub.artefact import StoredCommentary
 from commentary_hub.commentaries import Batch, Criterion, MixtureWeights, Reduction, cross_entropy
 from commentary_hub.data import Keys, StreamReader, content_keys, numbered, target_digests
-from commentary_hub.errors import BindingError
-from commentary_hub.reuse._application import Application
+from commentary_hub.reuse._application import Application, is_training
 from commentary_hub.reuse._checks import check_conflicts, check_counts, check_dataset, check_inputs, check_labels
 from commentary_hub.reuse._match import NO_ROW, KeyIndex, Match
+from commentary_hub.reuse._mixture import StreamSources
 from commentary_hub.reuse._samples import ROW, carrying
 from commentary_hub.reuse._stored import Stored, default_reduction, default_steps, in_order
 
@@ -42,8 +42,8 @@ class StreamBinding(IterableDataset[Any]):
     is one, so that shuffling, mapping and interleaving go on. With several tables the row is a vector, one for each.
     Workers and shards are the stream's own affair; examples are recognised where they are read.
 
-    As the data are not known as a whole, weights are divided by their mean over the whole table. Progress is counted
-    as by `Binding`.
+    As the data are not known as a whole, weights are divided by their mean over the whole table, and the shares of a
+    mixture's sources are those met so far, unless they were said. Progress is counted as by `Binding`.
     """
 
     def __init__(self, stream: Any, finder: _Finder, application: Application) -> None:
@@ -100,12 +100,12 @@ class StreamBinding(IterableDataset[Any]):
         progress: float | None = None,
     ) -> Tensor:
         """The training loss (scalar) of one batch, as `Binding.loss`."""
-        before = self.application.step_count
-        loss = self.application.loss(student, inputs, targets, self._finder.split(rows), progress)
-        if self.application.step_count > before:
+        split = self._finder.split(rows)
+        if is_training(student):
             self._examples += len(rows)
             self._found += int((rows.reshape(len(rows), -1) >= 0).all(dim=1).sum())
-        return loss
+            self._finder.meet(split, self.application)
+        return self.application.loss(student, inputs, targets, split, progress)
 
     def progress_at(self, step: int) -> float:
         """i/T in [0, 1] at training step ``step``; 0 where no commentary knows its steps."""
@@ -124,6 +124,8 @@ def bind_stream(
     threshold: float = 0.99,
     inputs: str | None = None,
     targets: str | None = None,
+    sources: str | None = None,
+    shares: Mapping[str, float] | None = None,
     salt: str | bytes | None = None,
     reduction: Reduction | None = None,
     steps: int | None = None,
@@ -134,23 +136,28 @@ def bind_stream(
 
     As `bind`, but only the first 256 samples are looked at before training and held to ``threshold``. The stream must
     yield raw examples, as keys are taken from them; what transforms them comes after (``binding.dataset.map``, or a
-    collate function). Raises what `bind` raises.
+    collate function). Where a commentary weighs sources, ``sources`` names the entry of a sample that says its source,
+    and ``shares`` how much of the stream is of each (counts will do; those left out take no part); without them the
+    samples are counted as training meets them, in this process. Raises what `bind` raises.
     """
-    stored = in_order(commentaries, threshold)
+    stored = list(in_order(commentaries, threshold))
     reader = StreamReader(stream, inputs=inputs, targets=targets, peek=_PEEK)
-    for one in stored:
+    drawn: dict[int, StreamSources] = {}
+    for place, one in enumerate(stored):
         check_dataset(one.manifest, form=reader.form, classes=reader.classes, salt=salt)
         if isinstance(one.commentary, MixtureWeights):
-            raise BindingError(f"{one.manifest.name} weighs sources, which a stream does not tell: use interleave")
+            drawn[place] = StreamSources(one, reader.peeked, sources, shares)
+            stored[place] = replace(one, commentary=drawn[place].commentary)
         check_labels(one, classes=reader.classes, some=reader.read(reader.peeked)[1])
-        check_inputs(one.manifest.name, one.commentary, reader.peeked[0])
-    finder = _Finder(stored, reader, salt)
+        check_inputs(one.manifest.name, stored[place].commentary, reader.peeked[0])
+    finder = _Finder(stored, reader, salt, drawn)
     for one, match in finder.match(*reader.read(reader.peeked)):
         check_counts(one.manifest, match, threshold, same=False)
         check_conflicts(one, match.rows, labelled=finder.labelled)
     application = Application(
         [one.commentary for one in stored],
-        [None] * len(stored),
+        # A mixture's weights have mean 1 by themselves: there are no rows to take a mean over.
+        [torch.empty(0, dtype=torch.int64) if place in drawn else None for place in range(len(stored))],
         reduction=reduction or default_reduction(stored),
         steps=steps or default_steps(stored),
         criterion=criterion,
@@ -160,15 +167,23 @@ def bind_stream(
 
 
 class _Finder:
-    """Rows of samples, as [n] for one table and [n, K] for K of them."""
+    """Rows of samples, as [n] for one table and [n, K] for K of them; a mixture's row is the number of the source."""
 
-    def __init__(self, stored: Sequence[StoredCommentary], reader: StreamReader, salt: str | bytes | None) -> None:
+    def __init__(
+        self,
+        stored: Sequence[StoredCommentary],
+        reader: StreamReader,
+        salt: str | bytes | None,
+        drawn: Mapping[int, StreamSources],
+    ) -> None:
         self._stored = stored
         self._reader = reader
         self._salt = salt
+        self._drawn = drawn
         self._indexes = {
             place: KeyIndex(one.rows.keys, one.rows.targets) for place, one in enumerate(stored) if one.rows is not None
         }
+        self._places = sorted([*self._indexes, *drawn])
         self.labelled = reader.read(reader.peeked[:1])[1][0] is not None
 
     def match(self, values: Sequence[Any], targets: Sequence[Any]) -> Iterator[tuple[StoredCommentary, Match]]:
@@ -182,24 +197,35 @@ class _Finder:
             digests = target_digests(numbered(targets, dataset.classes)) if self.labelled else None
             yield self._stored[place], index.match(keys[salted], digests)
 
-    def rows(self, values: Sequence[Any], targets: Sequence[Any]) -> NDArray[np.int64]:
-        """The rows of examples; -1 for all where no commentary has a table."""
-        found = [match.rows for _, match in self.match(values, targets)]
-        if not found:
+    def _rows(self, values: Sequence[Any], targets: Sequence[Any], entry: Callable[[str], list[Any]]) -> NDArray[Any]:
+        """The rows of examples; -1 for all where nothing looks them up. ``entry``: all that they say under a name."""
+        found = {
+            place: match.rows for place, (_, match) in zip(self._indexes, self.match(values, targets), strict=True)
+        } | {place: sources.numbers(entry(sources.column)).numpy() for place, sources in self._drawn.items()}
+        columns = [found[place] for place in self._places]
+        if not columns:
             return np.full(len(values), NO_ROW, dtype=np.int64)
-        return found[0] if len(found) == 1 else np.stack(found, axis=1)
+        return columns[0] if len(columns) == 1 else np.stack(columns, axis=1)
 
     def carrying(self, samples: Sequence[Any]) -> Iterator[Any]:
         """Samples with their rows."""
-        rows = torch.from_numpy(self.rows(*self._reader.read(samples)))
-        for sample, row in zip(samples, rows, strict=True):
+        found = self._rows(*self._reader.read(samples), lambda name: [sample[name] for sample in samples])
+        for sample, row in zip(samples, torch.from_numpy(found), strict=True):
             yield carrying(sample, row if row.dim() else int(row))
 
     def column(self, batch: dict[str, list[Any]]) -> dict[str, Any]:
         """The column of rows of a batch of columns."""
-        return {ROW: self.rows(*self._reader.read_columns(batch)).tolist()}
+        return {ROW: self._rows(*self._reader.read_columns(batch), batch.__getitem__).tolist()}
 
     def split(self, rows: Tensor) -> tuple[Tensor | None, ...]:
-        """Rows of a batch for each commentary, ``None`` for those without a table."""
+        """Rows of a batch for each commentary, ``None`` for those that look nothing up."""
         columns = iter(rows.reshape(len(rows), -1).unbind(dim=1))
-        return tuple(next(columns) if place in self._indexes else None for place in range(len(self._stored)))
+        return tuple(next(columns) if place in self._places else None for place in range(len(self._stored)))
+
+    def meet(self, split: Sequence[Tensor | None], application: Application) -> None:
+        """Let mixtures count the sources of a training batch."""
+        for place, sources in self._drawn.items():
+            commentary, numbers = application.commentaries[place], split[place]
+            assert isinstance(commentary, MixtureWeights)
+            assert numbers is not None
+            sources.meet(numbers, commentary)

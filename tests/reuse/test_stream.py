@@ -2,12 +2,14 @@
 
 import pytest
 import torch
-from datasets import interleave_datasets
+from datasets import Dataset, interleave_datasets
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from commentary_hub.commentaries import cross_entropy
-from commentary_hub.errors import ClassesDiffer, InputError, TooFewRows, WrongDataset
-from commentary_hub.reuse import bind_stream
+from commentary_hub.artefact import load, save
+from commentary_hub.commentaries import MixtureWeights, cross_entropy
+from commentary_hub.errors import BindingError, ClassesDiffer, InputError, TooFewRows, WrongDataset
+from commentary_hub.manifest import DatasetBinding
+from commentary_hub.reuse import bind, bind_stream
 from tests.reuse.bound import LOGITS, WEIGHTS, N, X, Y, stored, table_dataset
 
 MEAN = WEIGHTS.double().mean().float()
@@ -93,3 +95,97 @@ def test_refusals_come_before_training(tmp_path):
         bind_stream(commentary, table_dataset(names="bacd").to_iterable_dataset())
     with pytest.raises(InputError, match="empty"):
         bind_stream(commentary, Counting(X[:0], Y[:0]))
+
+
+SOURCES = ["news" if place % 4 else "plays" if place % 8 else "poems" for place in range(N)]
+OF = {"news": 150, "plays": 25}  # and 25 of poems, which the mixture does not know
+
+
+def mixture(folder):
+    commentary = MixtureWeights(["plays", "news", "law"])
+    with torch.no_grad():
+        commentary.logits.copy_(torch.tensor([1.0, 0.0, 0.5]))
+    binding = DatasetBinding(identity={"id": "some/rows"}, rows=N, key={"form": "none"})
+    save(folder, commentary, name="mixed", dataset=binding, loss_reduction="mean")
+    return load(folder)
+
+
+def sourced(order=range(N)):
+    """The rows as a table with their sources, in another order."""
+    order = list(order)
+    table = {"x": X[order].tolist(), "label": Y[order].tolist(), "source": [SOURCES[place] for place in order]}
+    return Dataset.from_dict(table)
+
+
+class Named(IterableDataset):
+    """A stream of dictionaries."""
+
+    def __iter__(self):
+        worker = get_worker_info()
+        start, step = (0, 1) if worker is None else (worker.id, worker.num_workers)
+        for place in range(start, N, step):
+            yield {"x": X[place], "label": int(Y[place]), "source": SOURCES[place]}
+
+
+def batches(loader):
+    return ((batch["x"].float(), batch["label"], batch["commentary_row"]) for batch in loader)
+
+
+def test_a_mixture_weighs_a_stream_whose_shares_are_said_as_it_weighs_the_dataset(tmp_path):
+    order = torch.randperm(N, generator=torch.Generator().manual_seed(2)).tolist()
+    one = mixture(tmp_path / "a")
+    mapped = bind(one, sourced(order), sources="source", inputs="x")
+    stream = sourced(order).to_iterable_dataset(num_shards=2)
+    binding = bind_stream(one, stream, sources="source", shares=OF, inputs="x")
+    student = torch.nn.Linear(5, 4)
+    met = 0
+    for inputs, targets, rows in batches(DataLoader(binding.dataset.with_format("torch"), batch_size=20)):
+        places = torch.arange(met, met + len(rows))
+        expected = mapped.loss(student, X[order][places], Y[order][places], places)
+        assert torch.allclose(binding.loss(student, inputs, targets, rows), expected, atol=1e-6)
+        met += len(rows)
+    assert (met, binding.seen.examples, binding.seen.found) == (N, N, sum(OF.values()))
+
+
+def test_sources_that_nobody_counted_are_counted_as_they_come(tmp_path):
+    stream = sourced(sorted(range(N), key=SOURCES.__getitem__)).to_iterable_dataset()
+    binding = bind_stream(mixture(tmp_path / "a"), stream, sources="source", inputs="x")
+    student = torch.nn.Linear(5, 4)
+    counts = torch.tensor([25.0, 150.0])  # a first look meets them all
+    shares = torch.softmax(torch.tensor([1.0, 0.0]), 0)
+    for inputs, targets, rows in batches(DataLoader(binding.dataset.with_format("torch"), batch_size=25)):
+        with torch.no_grad():
+            binding.loss(student, inputs, targets, rows)  # no step: counts nothing
+        counts += torch.bincount(rows[rows >= 0], minlength=2)
+        weights = torch.where(rows >= 0, (shares / (counts / counts.sum()))[rows.clamp_min(0)], 1.0)
+        expected = (weights * cross_entropy(student(inputs), targets)).mean()
+        assert torch.allclose(binding.loss(student, inputs, targets, rows), expected, atol=1e-6)
+    assert counts.tolist() == [50, 300]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_mixture_and_a_table_multiply_on_a_users_stream(tmp_path, workers):
+    both = [mixture(tmp_path / "a"), stored(tmp_path / "b")]
+    binding = bind_stream(both, Named(), sources="source", shares=OF)
+    alone = bind(mixture(tmp_path / "a"), sourced(), sources=SOURCES, inputs="x").weights()
+    known = {x.numpy().tobytes(): place for place, x in enumerate(X)}
+    for inputs, targets, rows in batches(DataLoader(binding, batch_size=40, num_workers=workers)):
+        places = [known[x.numpy().tobytes()] for x in inputs]
+        weights = binding.step(inputs, targets, rows, 0.0).weights
+        assert torch.allclose(weights, (alone * WEIGHTS)[places] / MEAN, atol=1e-5)
+
+
+def test_a_mixture_says_what_a_stream_lacks(tmp_path):
+    one, stream = mixture(tmp_path / "a"), sourced().to_iterable_dataset()
+    for error, sentence, given, options in (
+        (BindingError, "sources=.*interleave", stream, {}),
+        (InputError, "no entry 'origin'", stream, {"sources": "origin"}),
+        (InputError, "dictionaries", Counting(), {"sources": "source"}),
+        (BindingError, "none of the first", stream, {"sources": "label"}),
+        (InputError, "no source 'novels'", stream, {"sources": "source", "shares": {"novels": 1}}),
+        (InputError, "leaves out", stream, {"sources": "source", "shares": {"news": 1}}),
+        (InputError, "not all of them 0", stream, {"sources": "source", "shares": OF | {"law": -1}}),
+    ):
+        named = {"inputs": "x"} if given is stream else {}
+        with pytest.raises(error, match=sentence):
+            bind_stream(one, given, **named, **options)
