@@ -13,7 +13,7 @@ from sqlalchemy import func, select, text
 
 from commentary_hub.errors import DigestMismatch, HubConflict, HubNotFound, InputError
 from commentary_hub.manifest import Verification
-from commentary_hub_server.app import open_world
+from commentary_hub_server.app import _secret, open_world
 from commentary_hub_server.rules.catalogue import Query, Viewer
 from commentary_hub_server.rules.repositories import (
     Change,
@@ -538,3 +538,14 @@ def test_several_processes_may_start_at_once(settings):
     assert len({one.secret for one in worlds}) == 1
     for one in worlds:
         one.engine.dispose()
+
+
+def test_the_secret_appears_whole_to_everybody_who_starts_at_once(tmp_path):
+    for number in range(50):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        with ThreadPoolExecutor(8) as pool:
+            found = set(pool.map(_secret, [folder / "secret"] * 8))
+        assert {len(one) for one in found} == {64}
+        assert len(found) == 1
+        assert [one.name for one in folder.iterdir()] == ["secret"]
