@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,11 +12,13 @@ from huggingface_hub import HfApi
 from playwright.sync_api import expect, sync_playwright
 
 from commentary_hub import hub as client
+from commentary_hub.artefact import load
 from tests.browser.serving import FLAGS
-from tests.reuse.bound import X, Y, stored
+from tests.reuse.bound import X, Y, stored, table_dataset
 from tests.server.hub.running import running
 
 CHROMIUM = shutil.which("chromium")
+PATH = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # where commentary-hub was installed
 REPO = "ada/rows-weights"
 PRELUDE = """
 import torch
@@ -92,6 +95,74 @@ def test_what_a_client_pushes_is_found_copied_and_trains_a_student(hub, page, tm
     with page.expect_download() as download:
         page.click("a[download] >> nth=1")
     assert download.value.suggested_filename == "commentary.json"
+
+
+TRAINER = """
+import torch
+from datasets import load_from_disk
+from transformers import TrainingArguments
+class Model(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear = torch.nn.Linear(5, 4)
+    def forward(self, x, labels=None):
+        return {{"logits": self.linear(x)}}
+dataset, model = load_from_disk({folder!r}), Model()
+arguments = TrainingArguments({folder!r}, max_steps=3, report_to="none", use_cpu=True, disable_tqdm=True)
+before = model.linear.weight.detach().clone()
+{snippet}
+assert not torch.equal(model.linear.weight, before)
+"""
+LIGHTNING = """
+import lightning, torch
+from torch.utils.data import DataLoader, TensorDataset
+class Module(lightning.LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.linear = torch.nn.Linear(5, 4)
+    def forward(self, inputs):
+        return self.linear(inputs)
+    def training_step(self, batch, number):
+        raise AssertionError("the loss is the commentary's")
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+module, loader = Module(), DataLoader(TensorDataset(*torch.load({rows!r})), batch_size=50)
+trainer = lightning.Trainer(max_steps=3, accelerator="cpu", logger=False, enable_checkpointing=False,
+                            enable_progress_bar=False, default_root_dir={folder!r})
+before = module.linear.weight.detach().clone()
+{snippet}
+assert not torch.equal(module.linear.weight, before)
+"""
+
+
+@pytest.mark.parametrize("way", ["trainer", "lightning", "cli"])
+def test_the_other_ways_of_using_it_run_as_they_were_copied(hub, page, tmp_path, way):
+    repo, folder, rows = "ada/copied", tmp_path / "digits", tmp_path / "rows.pt"
+    url = client.push(hub.artefact, repo, endpoint=hub.url, token=hub.secret).url
+    table_dataset().save_to_disk(folder)
+    torch.save((X, Y), rows)
+    page.goto(url)
+    page.click({"trainer": "text=Trainer", "lightning": "text=Lightning", "cli": "text=Command line"}[way])
+    page.click(f"[data-copy=snippet-{way}]")
+    expect(page.locator("#said")).to_have_text("Copied")
+    snippet = page.evaluate("navigator.clipboard.readText()")
+    page.click("[data-copy=snippet-endpoint]")
+    page.wait_for_function("navigator.clipboard.readText().then((text) => text.startsWith('export '))")
+    endpoint = page.evaluate("navigator.clipboard.readText()")
+    if way == "cli":
+        command = snippet
+    else:
+        script = tmp_path / "train.py"
+        body = {"trainer": TRAINER, "lightning": LIGHTNING}[way]
+        script.write_text(body.format(snippet=snippet, folder=str(folder), rows=str(rows)))
+        command = f"{sys.executable} {script}"
+    done = subprocess.run(
+        ["bash", "-c", f"{endpoint}\n{command}"], capture_output=True, text=True, check=False, timeout=240,
+        env={**os.environ, "HF_HOME": str(tmp_path), "COMMENTARY_HUB_CACHE": str(tmp_path), "PATH": PATH},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    if way == "cli":
+        assert load(done.stdout.strip()).tensor_digest == load(hub.artefact).tensor_digest
 
 
 def test_what_cannot_be_read_is_kept_and_says_why(hub, page):

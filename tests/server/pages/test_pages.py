@@ -256,7 +256,7 @@ def test_each_kind_is_offered_the_ways_of_training_that_it_serves(client, kather
     inside = katherine.get("/datasets/katherine/letters/commentaries/example-weights").text
     assert "--commentary example-weights" in inside
     mixture = katherine.get("/datasets/katherine/letters/commentaries/mixture-weights").text
-    assert "mixed = interleave(load(" in mixture
+    assert "mixed = interleave(mixture, " in mixture
 
 
 def test_a_copied_command_runs_nothing_that_a_stranger_named(made):

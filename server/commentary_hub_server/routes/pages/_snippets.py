@@ -40,7 +40,8 @@ def snippets(entry: Entry) -> list[Snippet]:
         case "attention_mask":
             return [*_training(load, _PYTORCH_MASK), command]
         case "mixture_weights":
-            return [Snippet("datasets", "Datasets", _MIXTURE.format(load=load), "sources are your datasets"), command]
+            yours = "parts are yours: the name of each source, and its dataset (streams too)"
+            return [Snippet("datasets", "Datasets", _MIXTURE.format(load=load), yours), command]
         case "support_weights":
             yours = "learner, support_inputs and support_targets are yours"
             return [Snippet("pytorch", "PyTorch", _SUPPORT.format(load=load), yours), command]
@@ -91,8 +92,8 @@ trainer.fit(*commented(module, loader, {load}))"""
 _MIXTURE = """from commentary_hub import load
 from commentary_hub.reuse import interleave
 
-sources = {{"news": news, "plays": plays}}
-mixed = interleave({load}, sources)"""
+mixture = {load}
+mixed = interleave(mixture, {{source: parts[source] for source in mixture.commentary.sources}}, seed=0)"""
 _SUPPORT = """from commentary_hub import load
 from commentary_hub.commentaries import Batch, commented_loss
 
