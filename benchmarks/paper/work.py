@@ -6,17 +6,20 @@ import io
 import json
 import os
 import shutil
+import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.paper.at_once import do_at_once
 from benchmarks.paper.plan import Case, Plan
 from benchmarks.paper.section import Section, Table
 from commentary_hub import artefact, evidence, insight, recipes
 from commentary_hub.artefact import StoredCommentary
 from commentary_hub.data import LOCAL_COPIES
-from commentary_hub.manifest import MANIFEST_NAME, artefact_files
+from commentary_hub.manifest import MANIFEST_NAME, Evidence, artefact_files
 from commentary_hub.recipes import Parts
 
 if TYPE_CHECKING:
@@ -42,6 +45,7 @@ class Work:
         self.cards = cards or root / profile / "cards"
         self._figures: list[tuple[str, str]] = []
         self._clock = _Clock(self.folder / "clock.json")
+        self._measured = False
 
     def dataset(self, name: str, build: Callable[[Path], None]) -> None:
         """Have the derived dataset ``name`` (``owner/name``): ``build`` writes its parquet files into a new folder."""
@@ -61,21 +65,40 @@ class Work:
             recipes.run(case.recipe, folder, recipe_toml=case.toml, device=self.device)
         return artefact.load(folder)
 
-    def evaluated(self, case: Case, **changes: Any) -> StoredCommentary:
-        """The case's commentary with its evidence, as the recipe's ``[evaluation]`` says."""
+    def evaluated(self, case: Case) -> StoredCommentary:
+        """The case's commentary with its evidence, as the recipe's ``[evaluation]`` says.
+
+        The first call measures the trials of all the plan's cases, at once where there are several cores.
+        """
+        if not self._measured:
+            self.at_once([partial(self._measure, one, number) for one in self.plan.cases for number in _trials(one)])
+            self._measured = True
         stored = self.learned(case)
         if stored.evidence is None:
-            found = recipes.evaluate(
-                stored,
-                case.recipe,
-                device=self.device,
-                keep=self.folder / "kept",
-                progress=lambda done, total, what: self.say(f"{case.name}: {done}/{total} {what}"),
-                **changes,
-            )
+            found = recipes.evaluate(stored, case.recipe, device=self.device, keep=self.folder / "kept")
+            seconds = sum(self._measure(case, number)["seconds"] for number in _trials(case))
+            found = found.model_copy(update={"cost_seconds": seconds})
             artefact.attach(self.artefact_folder(case), evidence=found)
             stored = artefact.load(self.artefact_folder(case))
         return stored
+
+    def _measure(self, case: Case, number: int) -> dict[str, Any]:
+        """Have trial ``number`` of the case's evaluation learned and measured; the seconds that comparing took."""
+
+        def found() -> dict[str, Any]:
+            stored, keep = self.learned(case) if not number else None, self.folder / "kept"
+            compared = recipes.measure_trial(case.recipe, number, stored=stored, keep=keep, device=self.device)
+            return {"seconds": compared.seconds}
+
+        return self.kept(f"{case.name}: trial {number + 1} of {len(_trials(case))}", [case.toml, number], found)
+
+    def at_once(self, jobs: Sequence[Callable[[], object]]) -> None:
+        """Do ``jobs`` ahead, in processes of their own, as many at a time as there are cores; on the CPU alone.
+
+        What a job keeps is found by whoever asks for it afterwards, also for what a failing job did not get done.
+        """
+        if sys.platform == "linux" and self.device == "cpu" and (workers := len(os.sched_getaffinity(0))) > 1:
+            do_at_once(jobs, workers)
 
     def learning_runs(self, case: Case) -> list[tuple[StoredCommentary, Parts]]:
         """Every commentary that the case's evaluation speaks of, with its examples; the first is `learned`."""
@@ -116,15 +139,19 @@ class Work:
         self._figures.append((path.name, caption))
 
     def card(self, case: Case) -> None:
-        """Make the case's commentary, with its evidence and pictures, a reference commentary in ``cards``.
+        """Make the case's commentary, with its evidence and pictures, a reference commentary in ``cards``."""
+        stored = self.evaluated(case)
+        self.put_card(stored, stored.evidence, insight.pictures(stored, recipes.open_parts(case.recipe.data).train))
+
+    def put_card(
+        self, stored: StoredCommentary, proof: Evidence | None, plots: Mapping[str, tuple[bytes, str]]
+    ) -> None:
+        """Make ``stored``, with evidence and pictures, a reference commentary in ``cards``.
 
         Verifications of the same tensors that lie there already are kept.
         """
-        stored = self.evaluated(case)
-        train = recipes.open_parts(case.recipe.data).train
         place = self.cards / stored.manifest.name
         before = artefact.load(place).evidence if (place / MANIFEST_NAME).is_file() else None
-        proof = stored.evidence
         if before is not None and proof is not None and before.tensor_digest == proof.tensor_digest:
             proof = proof.model_copy(update={"verifications": before.verifications})
         shutil.rmtree(place, ignore_errors=True)
@@ -132,7 +159,7 @@ class Work:
         for name in (*artefact_files(stored.folder), MANIFEST_NAME):
             (place / name).parent.mkdir(exist_ok=True)
             shutil.copyfile(stored.folder / name, place / name)
-        artefact.attach(place, evidence=proof, plots=insight.pictures(stored, train))
+        artefact.attach(place, evidence=proof, plots=plots)
 
     def section(
         self,
@@ -169,21 +196,31 @@ class Work:
         print(f"[{wall:7.1f} s] {self.name}: {what}", flush=True)
 
 
+def _trials(case: Case) -> range:
+    section = case.recipe.evaluation
+    return range(0 if section is None else section.learning_runs)
+
+
 class _Clock:
-    """Seconds of wall and processor over all runs of an experiment, kept in a file."""
+    """Seconds of wall and processor (of ended child processes too) over all runs of an experiment, kept in a file."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._before = json.loads(path.read_text()) if path.is_file() else [0.0, 0.0]
-        self._began = time.monotonic(), time.process_time()
+        self._began = time.monotonic(), _processor()
 
     def stop(self) -> tuple[float, float]:
         """Both sums until now."""
         wall = self._before[0] + time.monotonic() - self._began[0]
-        processor = self._before[1] + time.process_time() - self._began[1]
+        processor = self._before[1] + _processor() - self._began[1]
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._path.write_text(json.dumps([wall, processor]))
         return wall, processor
+
+
+def _processor() -> float:
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
 
 
 def among_local_copies(*folders: Path) -> None:

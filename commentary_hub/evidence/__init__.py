@@ -20,13 +20,13 @@ from commentary_hub.evidence._certificate import auroc, hardware
 from commentary_hub.evidence._compare import Progress, compare
 from commentary_hub.evidence._competitors import Filtered, cleanlab_filter, mixup_arm, smoothing_arm, trimming_arm
 from commentary_hub.evidence._controls import Trial, arms_of, example_weights
-from commentary_hub.evidence._evaluate import VERDICT_RULE, NetworkStudent, Settings, evaluate
+from commentary_hub.evidence._evaluate import VERDICT_RULE, NetworkStudent, Settings, evaluate, run_trial
 from commentary_hub.evidence._optimisers import TunedAdam, TunedSGD
 from commentary_hub.evidence._pieces import PieceFolder, Pieces, digest_of
 from commentary_hub.evidence._runs import Comparison, Runs
 from commentary_hub.evidence._statistics import INTERVAL_RULE, interval
 from commentary_hub.evidence._train import Budget, StudentLike, Trained, train
-from commentary_hub.evidence._verify import AGREEMENT_RULE, verified, verify
+from commentary_hub.evidence._verify import AGREEMENT_RULE, check_repeatable, verified, verify
 
 __all__ = [
     "AGREEMENT_RULE",
@@ -51,6 +51,7 @@ __all__ = [
     "arms_of",
     "auroc",
     "bound_arm",
+    "check_repeatable",
     "cleanlab_filter",
     "compare",
     "digest_of",
@@ -60,6 +61,7 @@ __all__ = [
     "hardware",
     "interval",
     "mixup_arm",
+    "run_trial",
     "smoothing_arm",
     "standard_arms",
     "train",

@@ -50,6 +50,7 @@ def verify(
     the other commentaries are not in the artefact. Raises `EvidenceError` where there is no evidence, it belongs to
     other tensors, the sets differ, leak, or a student is not known. Cost: that of one trial.
     """
+    check_repeatable(stored)
     recorded = evidence or stored.evidence
     if recorded is None:
         raise EvidenceError(f"{stored.manifest.name} carries no evidence: evaluate it first")
@@ -76,6 +77,16 @@ def verify(
         detail=detail[:4096],
         tensor_digest=stored.tensor_digest,
     )
+
+
+def check_repeatable(stored: StoredCommentary) -> None:
+    """Raise `EvidenceError` where the evidence says that an experiment's script measured it, which alone can again."""
+    script = None if stored.evidence is None else stored.evidence.protocol.parameters.get("experiment")
+    if script is not None:
+        raise EvidenceError(
+            f"the evidence of {stored.manifest.name} was measured by {script}, which verify cannot run: run that "
+            "experiment again"
+        )
 
 
 def verified(evidence: Evidence, verification: Verification) -> Evidence:

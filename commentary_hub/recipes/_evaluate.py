@@ -17,9 +17,9 @@ from commentary_hub.commentaries import Stage
 from commentary_hub.data import Examples
 from commentary_hub.errors import RecipeError
 from commentary_hub.evidence import (
+    Comparison,
     NetworkStudent,
     PieceFolder,
-    Pieces,
     Progress,
     Settings,
     Trial,
@@ -61,12 +61,11 @@ def evaluate(
     named = [_student(one) for one in _students(chosen, section, students)]
     with _kept(keep) as folder:
         pieces = PieceFolder(folder)
-        trials = [_trial(stored, open_parts(chosen.data), section, named, device, pieces)]
-        for number in range(1, runs):
-            if progress is not None:
+        trials = []
+        for number in range(runs):
+            if progress is not None and number:
                 progress(number - 1, runs - 1, f"learning run {number + 1} of {runs}")
-            again, parts = learning_run(chosen, number, keep=folder, device=device)
-            trials.append(_trial(again, parts, section, named, device, pieces))
+            trials.append(_trial(stored, chosen, number, named, folder, device))
         return evidence.evaluate(
             trials,
             named,
@@ -76,6 +75,27 @@ def evaluate(
             progress=progress,
             pieces=pieces,
         )
+
+
+def measure_trial(
+    recipe: Recipe,
+    number: int,
+    *,
+    stored: StoredCommentary | None = None,
+    keep: str | os.PathLike[str],
+    device: str | torch.device = "cpu",
+) -> Comparison:
+    """Trial ``number`` of `evaluate`, by itself: learned (but for trial 0, which is of ``stored``) and measured.
+
+    It is kept in ``keep``, where `evaluate` finds it: so the trials of one evaluation can run in several processes.
+    Raises what `evaluate` raises. Cost: one learning run and one comparison.
+    """
+    section = _section(recipe)
+    named = [_student(one) for one in section.students]
+    settings = _settings(section)
+    trial = _trial(stored, recipe, number, named, Path(keep), device)
+    arms = evidence.arms_of(trial, share=settings.trusted_share, competitors=settings.competitors)
+    return evidence.run_trial(trial, arms, named, settings, number, device=device, pieces=PieceFolder(keep))
 
 
 def verify(
@@ -91,6 +111,7 @@ def verify(
 
     ``keep`` as in `evaluate`. Raises what `commentary_hub.evidence.verify` raises. Cost: one trial of the evaluation.
     """
+    evidence.check_repeatable(stored)
     parts = open_parts((recipe or recipe_of(stored)).data)
     selection, test = _measured(parts)
     with _kept(keep) as folder:
@@ -154,14 +175,22 @@ def _settings(section: EvaluationSection) -> Settings:
 
 
 def _trial(
-    stored: StoredCommentary,
-    parts: Parts,
-    section: EvaluationSection,
+    stored: StoredCommentary | None,
+    recipe: Recipe,
+    number: int,
     students: Sequence[NetworkStudent],
+    folder: Path,
     device: str | torch.device,
-    pieces: Pieces,
 ) -> Trial:
-    """The commentary on its own split; weights meet cleanlab's filter, which gets the first student's every chance."""
+    """The commentary (but for number 0 one that is learned again) on its own split.
+
+    Weights meet cleanlab's filter, which gets the first student's every chance.
+    """
+    section = _section(recipe)
+    if number or stored is None:
+        stored, parts = learning_run(recipe, number, keep=folder, device=device)
+    else:
+        parts = open_parts(recipe.data)
     selection, test = _measured(parts)
     trial = Trial(stored, parts.train, parts.validation, selection, test, mistaken=parts.mistaken)
     rivals = section.competitors
@@ -180,7 +209,7 @@ def _trial(
         optimiser=settings.optimiser,
         schedule=settings.schedule,
         device=device,
-        pieces=pieces,
+        pieces=PieceFolder(folder),
     )
     return replace(trial, filters={"cleanlab": filtered.keep}, scores={"cleanlab": filtered.quality})
 

@@ -5,8 +5,12 @@ import torch
 from PIL import Image
 
 from benchmarks.paper.few_shot import experiment
+from benchmarks.paper.few_shot.certificate import certificate
+from commentary_hub import artefact, recipes
 from commentary_hub.commentaries import Batch, SupportWeights
 from commentary_hub.data import LOCAL_COPIES
+from commentary_hub.errors import EvidenceError
+from commentary_hub.manifest import DatasetBinding, DatasetIdentity, Evidence, KeyScheme
 from commentary_hub.networks import Conv4
 
 datasets = pytest.importorskip("datasets")
@@ -18,6 +22,7 @@ def weights():
 
 
 def support():
+    torch.manual_seed(2)  # not 1: that is the one permutation in 720 that changes nothing
     return Batch(torch.randn(6, 4), torch.tensor([0, 0, 1, 1, 2, 2]))
 
 
@@ -72,3 +77,49 @@ def test_characters_of_an_alphabet_are_classes_and_shared_alphabets_come_once(tm
     assert both.targets.tolist() == [0, 0, 1, 1, 100, 100, 101, 101, 200, 200, 201, 201]
     assert float(both.inputs.max()) < 0.2  # paper is 0, ink is 1
     assert tuple(both.inputs.shape) == (12, 1, 8, 8)
+
+
+PLAN = {"student": {"name": "conv4"}, "ways": 3, "shots": 2, "episodes": 2, "inner_rate": 0.4, "inner_steps": 2,
+        "measured": [0.0, 0.4], "decides": 0.4, "against": ["none", "random"]}  # fmt: skip
+ARMS = {"none": "no weights", "random": "redrawn", "reused": "not decided on"}
+
+
+def stored_weights(folder):
+    key = KeyScheme(form="none", salted=False)
+    dataset = DatasetBinding(identity=DatasetIdentity(id="owner/letters"), fingerprint="0" * 64, rows=10,
+                             validation_rows=0, key=key)  # fmt: skip
+    artefact.save(folder, weights(), name="tiny", dataset=dataset, loss_reduction="mean")
+    return artefact.load(folder)
+
+
+def found(none):
+    """Two runs of two episodes: with right labels every arm is alike, with wrong ones ``none`` is what is given."""
+    alike = {arm: [0.9, 0.8] for arm in ("commentary", *ARMS)}
+    apart = {"commentary": [0.7, 0.6], "none": none, "random": [0.4, 0.3], "reused": [0.9, 0.9]}
+    return [{"accuracies": {"0.0": alike, "0.4": apart}, "detected": {"0.4": 0.75}, "seconds": 2.0}] * 2
+
+
+def test_a_certificate_of_episodes_pairs_them_and_decides_at_the_plans_share_alone(tmp_path):
+    stored = stored_weights(tmp_path / "tiny")
+    proof = certificate(stored, found([0.5, 0.4]), PLAN, ARMS, criterion="it is better", device="cpu")
+    assert Evidence.from_json(proof.to_json()) == proof
+    assert (proof.outcome, proof.cost_seconds, proof.tensor_digest) == ("helps", 4.0, stored.tensor_digest)
+    assert proof.detection == {"weights_auroc, 40% wrong": 0.75}
+    cells = {(one.student, one.control): one for one in proof.measurements}
+    none = cells["conv4, 40% of the support labels wrong", "none"]
+    assert (none.runs, none.accuracy_mean) == (4, pytest.approx(0.45))
+    assert none.difference_ci95 == pytest.approx((0.2, 0.2))
+    words = {(one.student[7:10], one.control): one.outcome for one in proof.verdicts}
+    assert words["40%", "reused"] == "hurts"  # reported beside it: the plan does not decide by it
+    assert words["0% ", "none"] == "no_difference"
+    assert "65.0 % of the queries right with it, 45.0 % without" in proof.summary
+    hurt = certificate(stored, found([0.8, 0.7]), PLAN, ARMS, criterion="it is better", device="cpu")
+    alike = certificate(stored, found([0.7, 0.6]), PLAN, ARMS, criterion="it is better", device="cpu")
+    assert (hurt.outcome, alike.outcome) == ("hurts", "no_difference")
+
+
+def test_verifying_a_certificate_of_episodes_names_the_experiment_that_can(tmp_path):
+    proof = certificate(stored_weights(tmp_path / "tiny"), found([0.5, 0.4]), PLAN, ARMS, criterion="", device="cpu")
+    artefact.attach(tmp_path / "tiny", evidence=proof, plots={})
+    with pytest.raises(EvidenceError, match="measured by benchmarks/paper/few_shot"):
+        recipes.verify(artefact.load(tmp_path / "tiny"), account="somebody")

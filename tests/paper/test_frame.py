@@ -1,15 +1,24 @@
 """The frame of the paper's experiments: plans are fixed before, runs go on where they stopped, results say what ran."""
 
+import multiprocessing
+import os
+import signal
 import sys
+import time
 import types
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from benchmarks.paper import run as script
+from benchmarks.paper.at_once import do_at_once
 from benchmarks.paper.plan import Plan
 from benchmarks.paper.section import Section, comparison, decided
+from benchmarks.paper.work import Work
+from commentary_hub import artefact, recipes
 from commentary_hub.errors import RecipeError
+from commentary_hub.manifest import Evidence
 
 PLANS = sorted(Path(script.__file__).parent.glob("*/*.toml"))
 RECIPE = """
@@ -115,13 +124,13 @@ def test_cases_are_recipes_with_the_plans_changes(tmp_path):
         Plan.read(tmp_path / "cpu.toml")
 
 
-def test_an_experiment_runs_once_and_is_reported(tiny, tmp_path, capsys):
+def test_an_experiment_runs_once_and_is_reported(tiny, tmp_path, capfd):
     command = ["--only", "tiny", "--work", str(tmp_path / "work"), "--results", str(tmp_path), "--device", "cpu"]
     assert script.main(command) == 0
     first = Section.read(tmp_path / "results" / "cpu" / "tiny.json")
-    assert ": learning\n" in capsys.readouterr().out
+    assert ": learning\n" in capfd.readouterr().out
     assert script.main(command) == 0
-    assert ": learning\n" not in capsys.readouterr().out
+    assert ": learning\n" not in capfd.readouterr().out
     assert tiny == ["kept"]
     again = Section.read(tmp_path / "results" / "cpu" / "tiny.json")
     assert again.tables == first.tables
@@ -143,3 +152,43 @@ def test_a_stopped_run_says_that_it_can_go_on(tiny, tmp_path, monkeypatch, capsy
     assert script.main(["--only", "tiny", "--work", str(tmp_path / "work"), "--results", str(tmp_path)]) == 130
     assert "goes on from here" in capsys.readouterr().err
     assert not (tmp_path / "RESULTS.md").exists()
+
+
+def test_jobs_at_once_are_all_done_each_in_a_process_of_its_own_and_a_failing_one_stops_no_other(tmp_path, capfd):
+    def job(number):
+        if number == 1:
+            raise ValueError("job 1 fails")
+        (tmp_path / str(number)).write_text(str(os.getpid()))
+
+    do_at_once([partial(job, number) for number in range(5)], workers=2)
+    pids = {int(path.read_text()) for path in tmp_path.iterdir()}
+    assert len(pids) == 4
+    assert os.getpid() not in pids
+    assert "job 1 fails" in capfd.readouterr().err
+
+
+def test_an_interrupt_ends_the_jobs_too(tmp_path):
+    def job():
+        (tmp_path / "began").touch()
+        os.kill(os.getppid(), signal.SIGINT)
+        time.sleep(60)
+        (tmp_path / "ended").touch()
+
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        do_at_once([job, job], workers=1)
+    assert time.monotonic() - began < 30
+    assert (tmp_path / "began").exists()
+    assert not (tmp_path / "ended").exists()
+    assert multiprocessing.active_children() == []
+
+
+def test_trials_measured_at_once_are_those_of_an_evaluation_measured_alone(tiny, tmp_path):
+    case = Plan.read(tmp_path / "tiny" / "cpu.toml").cases[0]
+    alone = recipes.run(case.recipe, tmp_path / "alone") and artefact.load(tmp_path / "alone")
+    expected = Evidence.from_json(recipes.evaluate(alone, case.recipe).to_json())
+    places = {"root": tmp_path / "work", "results": tmp_path / "results", "device": "cpu"}
+    found = Work("tiny", "cpu", Plan.read(tmp_path / "tiny" / "cpu.toml"), **places).evaluated(case).evidence
+    assert found.measurements == expected.measurements
+    assert found.protocol == expected.protocol
+    assert found.cost_seconds > 0

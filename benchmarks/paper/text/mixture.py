@@ -43,16 +43,19 @@ def measured(work: Work) -> tuple[str, str, list[Table], list[str]]:
     """Learn a mixture for each split, train new models by it and by its controls; outcome, verdict, tables, notes."""
     settings = work.plan.settings["mixture"]
     texts = corpora(settings)
-    found = []
-    for number in range(settings["learning_runs"]):
-        trial = _split(texts, settings, number)
-        of = [dict(settings), number]
-        mixture = work.kept(f"mixture {number}: learned", of, partial(_learned, work, settings, trial, number))
-        arms = _arms(trial, mixture["probabilities"], settings["target"], number)
-        find = partial(_measured, settings, trial, arms, work.device)
-        bits = work.kept(f"mixture {number}: measured", of, find)
-        found.append({"arms": arms, **bits})
-    return _told(settings, found)
+    runs = [partial(_run, work, texts, number) for number in range(settings["learning_runs"])]
+    work.at_once(runs)
+    return _told(settings, [one() for one in runs])
+
+
+def _run(work: Work, texts: Mapping[str, list[str]], number: int) -> dict[str, Any]:
+    settings = work.plan.settings["mixture"]
+    trial = _split(texts, settings, number)
+    of = [dict(settings), number]
+    mixture = work.kept(f"mixture {number}: learned", of, partial(_learned, work, settings, trial, number))
+    arms = _arms(trial, mixture["probabilities"], settings["target"], number)
+    find = partial(_measured, settings, trial, arms, work.device)
+    return {"arms": arms, **work.kept(f"mixture {number}: measured", of, find)}
 
 
 def corpora(settings: Mapping[str, Any]) -> dict[str, list[str]]:
