@@ -16,7 +16,7 @@ check: .venv/tested  ## format, lint, types, import contracts
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-test-compat: .venv/tested  ## older and newer clients of the hub, each in an environment of its own (needs the package index)
+test-compat: .venv/tested  ## older clients of the hub, and the library on the oldest torch, each in an environment of its own
 	$(BIN)/python -m pytest -n 2 -m compat --timeout 1200
 format: .venv/tested
 	$(BIN)/ruff format .
