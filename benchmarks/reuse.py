@@ -1,14 +1,17 @@
 """What reuse costs: keys, binding, look-ups, and a training step under each kind of commentary.
 
-- ``steps``: a training step of a ResNet-18 on random pictures [3, 32, 32] under each kind, against the same loop
-  without it, with 0, 2 and 4 workers. All contenders take one step in every round, in turning order; reported is the
-  median over rounds of the ratio to the plain step of the same round, on the process's own CPU clock (one thread) and
-  on the wall clock. As a step varies by more than a look-up costs, the cost is also measured alone: the same loop with
-  a student that does nothing, hundreds of steps, its excess over the plain loop as a share of the ResNet-18's step.
+- ``steps``: a training step of a ResNet-18 on random pictures [3, 32, 32] under each kind, against the same step of
+  the same student without it, with 0, 2 and 4 workers. A paired design: the kinds with a limit and the plain loop take
+  one step in every round, in turning order; reported is the median over rounds of the difference to the plain step of
+  the same round, over the median plain step, with its 95 % bootstrap interval, on the process's own CPU clock (one
+  thread) and on the wall clock. Batches are small: that is more rounds in the same time, and a look-up weighs more in
+  a small step than in a large one. Beside it, for every kind, the same loop with a student that does nothing, whose
+  excess over the plain loop is the cost alone.
 - ``keys``: a million decoded pictures [32, 32, 3] keyed by two processes; decoding of PNG measured apart.
 - ``rows``: tables of 10⁶, 10⁷ (and with ``--full`` 10⁸) rows: opened by memory map, bound to 50,000 examples, looked
-  up in batches of 128, and matched with all their own keys, and a hundred rows read by ranges as from a hub; each
-  size in a process of its own, with its memory.
+  up in batches of 128, and matched with all their own keys; each size in a process of its own, with its memory. Then
+  a hundred and ten thousand of their rows are read by ranges from a web server on the loopback, as from a hub:
+  requests, bytes, time. The tables are real files of random keys, which each part has to find.
 
 Run: ``python benchmarks/reuse.py [--only PART …] [--quick | --full] [--json FILE]``
 """
@@ -32,11 +35,16 @@ import numpy as np
 import torch
 from datasets import Dataset, Features, Value
 from datasets import Image as ImageFeature
+from huggingface_hub.utils import get_session
 from PIL import Image
 from safetensors.torch import save_file
+from starlette.applications import Starlette
+from starlette.routing import Mount
+from starlette.staticfiles import StaticFiles
 from torch.utils.data import DataLoader, TensorDataset
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[1] / "server"))
 
 from commentary_hub.artefact import Rows, load, load_part, save
 from commentary_hub.commentaries import (
@@ -53,9 +61,10 @@ from commentary_hub.manifest import DatasetBinding, KeyScheme, Manifest, read_ma
 from commentary_hub.networks import network
 from commentary_hub.reuse import bind
 from commentary_hub.reuse._match import KeyIndex
+from tests.browser.serving import listening
 
-CLASSES, BATCH, EXAMPLES = 10, 16, 2_048
-BOUND, FEW = 50_000, 100
+CLASSES, BATCH, EXAMPLES = 10, 4, 2_048
+BOUND, PARTS = 50_000, (100, 10_000)
 CHARGED = {"table": 0.02, "mixture": 0.02, "blend": 0.05}
 """The most that a kind may add to the ResNet-18's step."""
 
@@ -102,12 +111,12 @@ def contenders(folder, dataset):
 
 
 class Loop:
-    """One contender's endless training loop; every call is one step."""
+    """One contender's endless training loop; every call is one step. The student is shared with the others."""
 
     def __init__(self, binding, dataset, student, workers):
         torch.manual_seed(0)
         self.binding, self.student = binding, student
-        self.optimiser = torch.optim.SGD(student.parameters(), lr=0.01)
+        self.optimiser = torch.optim.SGD(student.parameters(), lr=1e-4)
         self.loader = DataLoader(
             dataset if binding is None else binding,
             batch_size=BATCH, shuffle=True, num_workers=workers, persistent_workers=workers > 0, drop_last=True,
@@ -143,6 +152,19 @@ def rounds(loops, count):
     return spent
 
 
+def share(spent, plain, clock):
+    """Median over rounds of what a contender adds, over the median plain step: (share, low, high) by bootstrap."""
+    own, base = np.array(spent[clock]), np.array(plain[clock])
+    added = own - base
+    drawn = np.random.default_rng(0).integers(0, len(added), (2_000, len(added)))
+    medians = np.median(added[drawn], axis=1) / np.median(base[drawn], axis=1)
+    return float(np.median(added) / np.median(base)), *np.quantile(medians, [0.025, 0.975]).tolist()
+
+
+def verdict(low, high, limit):
+    return "within" if high <= limit else "over" if low > limit else "not resolved"
+
+
 def steps_part(options):
     torch.manual_seed(0)
     dataset = TensorDataset(torch.rand(EXAMPLES, 3, 32, 32), torch.randint(0, CLASSES, (EXAMPLES,)))
@@ -150,42 +172,51 @@ def steps_part(options):
     with tempfile.TemporaryDirectory() as folder:
         bound = contenders(Path(folder), dataset)
         for workers in (0, 2, 4):
+            student = network("resnet18", channels=3, classes=CLASSES)
             big = {
-                n: Loop(b, dataset, network("resnet18", channels=3, classes=CLASSES), workers) for n, b in bound.items()
+                name: Loop(binding, dataset, student, workers)
+                for name, binding in bound.items()
+                if name == "plain" or name in CHARGED
             }
-            spent = rounds(big, 2 if options.quick else options.rounds)
-            step_s = statistics.median(spent["plain"][0])
-            empty = {name: Loop(binding, dataset, Nothing(), workers) for name, binding in bound.items()}
+            spent = rounds(big, 3 if options.quick else options.rounds)
+            del big
+            nothing = Nothing()
+            empty = {name: Loop(binding, dataset, nothing, workers) for name, binding in bound.items()}
             alone = rounds(empty, 20 if options.quick else 200)
-            print(f"\nA step of {BATCH} with {workers} workers: ResNet-18 alone {step_s * 1000:.0f} ms of CPU time")
-            print(f"  {'':24}{'own clock':>10}{'wall clock':>12}{'added':>10}{'of a step':>11}{'limit':>8}")
-            for name in bound:
-                ratios = [
-                    statistics.median(x / y for x, y in zip(spent[name][clock], spent["plain"][clock], strict=True))
-                    for clock in (0, 1)
-                ]
-                added_s = statistics.median(x - y for x, y in zip(alone[name][0], alone["plain"][0], strict=True))
-                limit = CHARGED.get(name)
-                print(
-                    f"  {name:24}{ratios[0]:10.3f}{ratios[1]:12.3f}{added_s * 1000:7.2f} ms{added_s / step_s:11.2%}"
-                    + ("" if limit is None else f"{limit:8.0%}")
-                )
-                found.append(
-                    {
-                        "workers": workers,
-                        "kind": name,
-                        "cpu_ratio": ratios[0],
-                        "wall_ratio": ratios[1],
-                        "added_ms": added_s * 1000,
-                        "added_share": added_s / step_s,
-                        "limit": limit,
-                        "step_ms": step_s * 1000,
-                    }
-                )
+            del empty
+            gc.collect()
+            found += step_lines(bound, spent, alone, workers)
             if workers == 0:
                 found += forwards(bound, alone, dataset)
-            del big, empty
-            gc.collect()
+    return found
+
+
+def step_lines(bound, spent, alone, workers):
+    plain, found = spent["plain"], []
+    print(
+        f"\nA step of {BATCH} with {workers} workers, {len(plain[0])} rounds: ResNet-18 alone "
+        f"{statistics.median(plain[0]) * 1000:.0f} ms of CPU time, {statistics.median(plain[1]) * 1000:.0f} ms in all"
+    )
+    print(f"  {'added by':22}{'of the step, own clock':>30}{'by the wall':>30}{'alone':>10}{'limit':>7}")
+    for name in [name for name in bound if name != "plain"]:
+        added_ms = statistics.median(x - y for x, y in zip(alone[name][0], alone["plain"][0], strict=True)) * 1000
+        line = {"workers": workers, "kind": name, "alone_ms": added_ms}
+        if name not in CHARGED:
+            print(f"  {name:22}{'':60}{added_ms:7.2f} ms")
+            found.append(line)
+            continue
+        (own, low, high), wall, limit = share(spent[name], plain, 0), share(spent[name], plain, 1), CHARGED[name]
+        print(
+            f"  {name:22}{f'{own:.2%} [{low:+.2%}, {high:+.2%}]':>30}"
+            f"{f'{wall[0]:.2%} [{wall[1]:+.2%}, {wall[2]:+.2%}]':>30}{added_ms:7.2f} ms{limit:7.0%} "
+            f"{verdict(low, high, limit)}"
+        )
+        found.append(
+            line
+            | {"added_share": own, "added_share_ci95": [low, high], "wall_share": wall[0], "wall_share_ci95": wall[1:]}
+            | {"limit": limit, "verdict": verdict(low, high, limit), "rounds": len(plain[0])}
+            | {"step_ms": statistics.median(plain[0]) * 1000}
+        )
     return found
 
 
@@ -255,7 +286,7 @@ def rows_part(options):
     print(f"\nTables of weights; {BOUND:,} examples bound, look-ups in batches of 128")
     print(
         f"  {'rows':>12}{'open':>10}{'bind':>10}{'look-up':>11}{'all keys':>10}"
-        f"{'after open':>13}{'after bind':>12}{'peak, own':>11}{f'{FEW} rows by range':>24}"
+        f"{'after open':>13}{'after bind':>12}{'peak, own':>11}{'file':>11}"
     )
     for size in sizes:
         with tempfile.TemporaryDirectory() as folder:
@@ -266,8 +297,13 @@ def rows_part(options):
         print(
             f"  {size:12,}{line['open_s']:8.2f} s{line['bind_s']:8.2f} s{line['lookup_us']:8.0f} µs"
             f"{line['match_s']:8.1f} s{line['open_mb']:10.0f} MB{line['bind_mb']:9.0f} MB{line['peak_mb']:8.0f} MB"
-            f"{line['part_requests']:10} reads,{line['part_kb']:7,.0f} kB"
+            f"{line['file_mb']:8,.0f} MB"
         )
+        for part in line["parts"]:
+            print(
+                f"  {part['rows']:12,} rows of them by range: {part['requests']:,} requests, {part['mb']:.2f} MB "
+                f"({part['mb'] / line['file_mb']:.2%} of the file), {part['seconds']:.2f} s"
+            )
     return found
 
 
@@ -316,19 +352,34 @@ def memory_mb(kind):
 
 
 class Far:
-    """A folder read as `load_for` reads a hub: by ranges of bytes, counted."""
+    """A folder read as `load_for` reads a hub: by ranges of bytes over HTTP, counted."""
 
-    def __init__(self, folder):
-        self.folder, self.manifest, self.reads = folder, read_manifest(folder), []
+    def __init__(self, folder, address):
+        self.folder, self.manifest, self.address, self.sizes = folder, read_manifest(folder), address, []
 
     def read(self, name, start, stop):
-        self.reads.append(stop - start)
-        with (self.folder / name).open("rb") as file:
-            file.seek(start)
-            return file.read(stop - start)
+        answer = get_session().get(f"{self.address}/{name}", headers={"Range": f"bytes={start}-{stop - 1}"})
+        assert answer.status_code == 206, answer.status_code
+        self.sizes.append(len(answer.content))
+        return answer.content
 
     def fetch(self, name):
         return self.folder / name
+
+
+def parts_by_range(folder, examples):
+    """What it takes to read some rows of the table in ``folder`` from a web server."""
+    found = []
+    with listening(Starlette(routes=[Mount("/", StaticFiles(directory=folder))])) as address:
+        for size in PARTS:
+            far = Far(folder, address)
+            keys = content_keys(examples.tensors[0][:size])
+            start = time.perf_counter()
+            part = load_part(far, keys, cache=False)
+            seconds = time.perf_counter() - start
+            assert len(part.rows.keys) == size
+            found.append({"rows": size, "requests": len(far.sizes), "mb": sum(far.sizes) / 1e6, "seconds": seconds})
+    return found
 
 
 def measure(folder):
@@ -350,10 +401,8 @@ def measure(folder):
         binding.step(*batch, rows, 0.0)
     found["lookup_us"] = (time.perf_counter() - start) / len(positions) * 1e6
     found["peak_mb"] = memory_mb("RssAnon") - before_own
-    far = Far(Path(folder))
-    part = load_part(far, content_keys(examples.tensors[0][:FEW]), cache=False)
-    assert len(part.rows.keys) == FEW
-    found["part_requests"], found["part_kb"] = len(far.reads), sum(far.reads) / 1024
+    found["file_mb"] = (Path(folder) / "commentary.safetensors").stat().st_size / 1e6
+    found["parts"] = parts_by_range(Path(folder), examples)
     start = time.perf_counter()
     match = KeyIndex(one.rows.keys, one.rows.targets).match(one.rows.keys, one.rows.targets)
     found["match_s"] = time.perf_counter() - start
@@ -366,7 +415,7 @@ def main():
     parser.add_argument("--only", nargs="+", choices=["steps", "keys", "rows"], default=["steps", "keys", "rows"])
     parser.add_argument("--quick", action="store_true", help="small sizes: whether it runs, not what it costs")
     parser.add_argument("--full", action="store_true", help="also 10⁸ rows (6 GB of memory to write, 3 GB of disk)")
-    parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--rounds", type=int, default=400)
     parser.add_argument("--json", type=Path, default=Path("reuse.json"))
     parser.add_argument("--measure", help=argparse.SUPPRESS)
     options = parser.parse_args()

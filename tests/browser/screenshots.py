@@ -1,6 +1,6 @@
 """Pictures of every page at three widths, light and dark, to be looked at: ``python tests/browser/screenshots.py DIR``.
 
-``--only PART`` takes the pages whose name holds PART; ``--widths 390`` only these widths.
+``--only PART`` takes the pages whose name holds PART; ``--widths 375`` only these widths.
 """
 
 import argparse
@@ -15,7 +15,7 @@ from playwright.sync_api import sync_playwright  # noqa: E402
 from tests.browser.serving import FLAGS, listening, sign_in  # noqa: E402
 from tests.server.catalogue.seeding import world  # noqa: E402
 
-WIDTHS = (390, 820, 1440)
+WIDTHS = (375, 768, 1440)
 
 
 def pages(catalogue):
@@ -35,6 +35,7 @@ def pages(catalogue):
         "datasets": "/datasets",
         "dataset": f"/for/{weights.dataset}",
         "weights": home,
+        "texts": f"/datasets/{first(kind='example_weights', dataset='fancyzhx/ag_news').repo_id}",
         "blend": f"/datasets/{first(kind='label_blend').repo_id}",
         "mask": f"/datasets/{first(kind='attention_mask').repo_id}",
         "lineage": "/datasets/noether-lab/digits-example-weights-5",

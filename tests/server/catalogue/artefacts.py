@@ -194,7 +194,7 @@ def artefact(name, kind, dataset, chance, *, rows=600, stages=4, measured=True, 
         iterations=Iterations(steps=600, batch_size=64),
         dataset=DatasetBinding(
             identity=DatasetIdentity(id=dataset, split="train"), rows=rows, validation_rows=50,
-            key=KeyScheme(form="image"), classes=CLASSES.get(dataset),
+            key=KeyScheme(form="text" if dataset == "fancyzhx/ag_news" else "image"), classes=CLASSES.get(dataset),
         ),
         recipe=RecipeSummary(
             method=chance.choice(METHODS), inner_optimiser="sgd", outer_optimiser="adam", inner_steps=60,

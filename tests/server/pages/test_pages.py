@@ -15,6 +15,7 @@ from fastapi.testclient import TestClient
 from commentary_hub_server.routes.pages import _charts as charts
 from commentary_hub_server.routes.pages._snippets import endpoint_line, snippets
 from commentary_hub_server.rules.catalogue import (
+    Query,
     blend_ratios,
     mixture_shares,
     read_header,
@@ -137,6 +138,35 @@ def test_large_tables_are_sampled_evenly_by_few_reads():
         table.weights[at] == pytest.approx(sigmoid(8 * row / rows - 4), abs=1e-6) for at, row in enumerate(table.rows)
     )
     assert max(abs(low - rows * at / 10) for at, low in enumerate(table.rows[::1000])) < 1
+
+
+def test_of_many_stages_fewer_rows_are_read_and_the_same_each_time():
+    rows, stages, asked = 40_000, 64, []
+
+    def read(start, length):
+        asked.append(length)
+        return data[start : start + length]
+
+    logits = struct.pack(f"<{rows}f", *(8 * at / rows - 4 for at in range(rows)))
+    wide = b"".join(logits[at : at + 4] * stages for at in range(0, len(logits), 4))
+    data = tensors([("commentary.logits", "F32", [rows, stages], wide)])
+    manifest, *_ = artefact("x", "example_weights", "uoft-cs/cifar10", random.Random(0), rows=3)
+    first, second = (weight_table(read, read_header(read, len(data)), manifest) for _ in range(2))
+    assert (first.total, len(first.weights), len(first.quartiles)) == (rows, 2_500, stages)
+    assert first == second
+    assert sum(asked) < 2 * (2_500 * stages * 4 + 2_000)
+
+
+def test_where_there_are_no_pictures_the_page_says_why_and_how_to_see_the_examples(made, client):
+    texts = made[1].search(Query(dataset="fancyzhx/ag_news", kind="example_weights")).entries[0]
+    page = html.unescape(client.get(f"/datasets/{texts.repo_id}").text)
+    assert "A text cannot be told from its key" in page
+    command = f"commentary-hub export {texts.repo_id}@{texts.revision} weights.csv --dataset fancyzhx/ag_news"
+    assert f">{command}</code>" in page
+    keys = re.findall(r'<code title="Content key ([0-9a-f]{32})">([0-9a-f]{8})</code>', page)
+    assert len(keys) == 12
+    assert all(key.startswith(shown) for key, shown in keys)
+    assert "export" not in client.get(WEIGHTS).text.partition('id="sides"')[2].partition("</section>")[0]
 
 
 def test_blends_and_mixtures_are_read_as_their_kinds_define_them(client, katherine):

@@ -14,7 +14,7 @@ from commentary_hub.manifest import CARD_NAME, Evidence, Measurement, Outcome
 from commentary_hub_server.routes.pages._charts import Axis
 from commentary_hub_server.routes.pages._findings import Findings, Weights, findings
 from commentary_hub_server.routes.pages._site import Site
-from commentary_hub_server.routes.pages._snippets import endpoint_line, snippets
+from commentary_hub_server.routes.pages._snippets import endpoint_line, export_line, snippets
 from commentary_hub_server.routes.pages._templates import home
 from commentary_hub_server.rules.catalogue import Commentary, Entry, Place, read_commentary, render_card_html
 
@@ -83,6 +83,7 @@ def _page(site: Site, request: Request, place: Place, entry: Entry, threshold: s
         boards=_boards(found.evidence),
         snippets=snippets(entry),
         endpoint=endpoint_line(str(request.base_url)),
+        export=export_line(entry, found.manifest),
         card=card,
         # What the card shows anyway is not shown twice, except where it is all that can be seen of the commentary.
         pictures=[picture for picture in pictures if shown is None or not _is_shown(picture, shown, card)],

@@ -6,6 +6,7 @@ import json
 import shlex
 from dataclasses import dataclass
 
+from commentary_hub.manifest import Manifest
 from commentary_hub_server.rules.catalogue import Entry
 
 
@@ -22,6 +23,20 @@ class Snippet:
 def endpoint_line(base: str) -> str:
     """What a shell needs to be told once, so that the clients ask this hub."""
     return f"export HF_ENDPOINT={shlex.quote(base.rstrip('/'))}"
+
+
+def export_line(entry: Entry, manifest: Manifest) -> str | None:
+    """The command that writes a table's weights beside the reader's own copy of the examples.
+
+    ``None`` inside a dataset's own repository, which the command does not reach.
+    """
+    identity = manifest.dataset.identity
+    if entry.folder:
+        return None
+    command = ["commentary-hub", "export", f"{entry.repo_id}@{entry.revision}", "weights.csv", "--dataset", identity.id]
+    for option, value in (("--config", identity.config), ("--split", identity.split)):
+        command += [option, value] if value and value != "train" else []
+    return shlex.join(command)
 
 
 def snippets(entry: Entry) -> list[Snippet]:

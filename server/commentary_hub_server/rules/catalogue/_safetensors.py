@@ -109,7 +109,8 @@ def read_rows(read: Read, tensor: TensorView, first: int, count: int) -> list[An
     if code is None:
         raise TensorFileInvalid(f"rows of dtype {tensor.dtype} cannot be shown", tensor=tensor.name)
     numbers = struct.unpack(f"<{len(data) // struct.calcsize(code)}{code}", data)
-    values = [_finite(value) for value in numbers] if code in "efd" else list(numbers)
+    # One sum tells whether all are finite, for a tenth of the time of asking each.
+    values = list(numbers) if code not in "efd" or math.isfinite(sum(numbers)) else [_finite(one) for one in numbers]
     if len(tensor.shape) <= 1:
         return values
     width = math.prod(tensor.shape[1:])
