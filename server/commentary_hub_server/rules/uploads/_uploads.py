@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from typing import IO
 
@@ -26,11 +26,13 @@ class Received:
         """In hex."""
         return self._digest.hexdigest()
 
-    def write(self, pieces: Iterable[bytes]) -> None:
-        """Take the next bytes."""
+    async def take(self, pieces: Sequence[bytes]) -> None:
+        """Take the next bytes: one thread hashes them while another one writes them."""
+        await asyncio.gather(asyncio.to_thread(self._hash, pieces), asyncio.to_thread(self.spool.writelines, pieces))
+
+    def _hash(self, pieces: Sequence[bytes]) -> None:
         for piece in pieces:
             self._digest.update(piece)
-            self.spool.write(piece)
 
 
 class Uploads:
@@ -43,7 +45,7 @@ class Uploads:
     async def receiving(self, stream: AsyncIterator[bytes], size_bytes: int) -> AsyncIterator[Received]:
         """The body, which must have exactly ``size_bytes``; raises `DigestMismatch`.
 
-        While one batch is hashed and written by a thread, the next one arrives.
+        While one batch is hashed and written, the next one arrives.
         """
         with self._objects.spool() as spool:
             body, count, waiting = Received(spool), 0, 0
@@ -59,14 +61,14 @@ class Uploads:
                     if waiting >= _BATCH:
                         if writing is not None:
                             await writing
-                        writing = asyncio.ensure_future(asyncio.to_thread(body.write, batch))
+                        writing = asyncio.ensure_future(body.take(batch))
                         batch, waiting = [], 0
             finally:
                 if writing is not None:
                     await writing
             if count != size_bytes:
                 raise DigestMismatch(f"the body has {count} bytes, announced were {size_bytes}: send it again")
-            await asyncio.to_thread(body.write, batch)
+            await body.take(batch)
             yield body
 
     def keep(self, body: Received, sha256: str) -> None:
