@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple, Protocol
@@ -16,6 +17,7 @@ from commentary_hub.commentaries import Batch, Commentary, Criterion, Reduction,
 from commentary_hub.errors import NotDifferentiable
 from commentary_hub.learning._function import StudentFunction
 from commentary_hub.learning._optimisers import InnerOptimiser, Tensors
+from commentary_hub.learning._twice import TwiceDifferentiable
 
 Augmentation = Callable[[Tensor, int], Tensor]  # (inputs [B, …], seed) → inputs; deterministic in the seed
 
@@ -187,7 +189,8 @@ class Training:
                 batch = commentary(batch, age / self.domain)
         set_mode(self.student, training=True)
         seed_generators(seed, inputs.device)  # dropout: the caller has forked the generators
-        outputs = self._function(parameters[0], buffers, batch.inputs)
+        with TwiceDifferentiable() if differentiable else nullcontext():
+            outputs = self._function(parameters[0], buffers, batch.inputs)
         return commented_loss(outputs, batch, reduction=self.reduction, criterion=self.criterion)
 
     @cached_property

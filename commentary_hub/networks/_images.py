@@ -59,8 +59,15 @@ class CBR(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Logits [B, classes] of pictures [B, channels, H, W]."""
-        logits: Tensor = self.head(self.blocks(inputs))
+        logits: Tensor = self.head(self.blocks(_channels_last(inputs)))
         return logits
+
+
+def _channels_last(pictures: Tensor) -> Tensor:
+    """The same [B, channels, H, W] with the channels side by side in memory: on a CPU pooling is ten times as fast."""
+    if pictures.device.type != "cpu":
+        return pictures
+    return pictures.movedim(1, -1).contiguous().movedim(-1, 1)  # `contiguous(memory_format=…)` is unknown to vmap
 
 
 def _after_cbr(side: int) -> int:

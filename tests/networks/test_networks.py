@@ -48,6 +48,18 @@ def test_the_architectures_are_the_papers():
     ]  # fmt: skip
 
 
+def test_a_cbrs_layout_in_memory_is_its_own_affair():
+    cbr, inputs = network("cbr", channels=3, classes=10), pictures(32)
+    seen = []
+    cbr.blocks[3].register_forward_hook(lambda _module, _inputs, outputs: seen.append(outputs))
+    logits = cbr(inputs)
+    assert seen[0].is_contiguous(memory_format=torch.channels_last)
+    plain = cbr.head(cbr.blocks(inputs))
+    assert torch.allclose(logits, plain, atol=1e-5)
+    stacked = torch.stack([inputs, inputs])
+    assert torch.allclose(vmap(cbr.eval())(stacked)[1], cbr(inputs), atol=1e-5)
+
+
 @pytest.mark.parametrize("size", [(32, 32), (17, 23), (9, 36)])
 def test_a_u_net_keeps_any_size(size):
     assert UNet(3)(torch.randn(2, 3, *size)).shape == (2, 1, *size)
