@@ -60,15 +60,21 @@ def _facts(manifest: Manifest) -> str:
 
 def _usage(manifest: Manifest) -> str:
     name = f"owner/{manifest.name}"
-    return (
-        "## Use it\n\n"
-        "```python\n"
-        "from commentary_hub import bind, load\n\n"
-        f'binding = bind(load("{name}"), dataset)      # finds each example by its content\n'
-        "for inputs, targets, rows in DataLoader(binding.dataset, batch_size=64, shuffle=True):\n"
-        "    loss = binding.loss(student, inputs, targets, rows)\n"
-        "```"
-    )
+    code = _EPISODES if manifest.kind == "support_weights" else _BINDING
+    return f"## Use it\n\n```python\n{code.format(name=name)}\n```"
+
+
+_BINDING = """from commentary_hub import bind, load
+
+binding = bind(load("{name}"), dataset)      # finds each example by its content
+for inputs, targets, rows in DataLoader(binding.dataset, batch_size=64, shuffle=True):
+    loss = binding.loss(student, inputs, targets, rows)"""
+_EPISODES = """from commentary_hub import load
+from commentary_hub.commentaries import Batch, commented_loss
+
+weights = load("{name}").commentary
+support = weights(Batch(support_inputs, support_targets), progress=0.0)     # one episode's support set
+loss = commented_loss(learner(support.inputs), support, reduction="mean")"""
 
 
 def _evidence(evidence: Evidence) -> str:

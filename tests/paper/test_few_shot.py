@@ -121,5 +121,6 @@ def test_a_certificate_of_episodes_pairs_them_and_decides_at_the_plans_share_alo
 def test_verifying_a_certificate_of_episodes_names_the_experiment_that_can(tmp_path):
     proof = certificate(stored_weights(tmp_path / "tiny"), found([0.5, 0.4]), PLAN, ARMS, criterion="", device="cpu")
     artefact.attach(tmp_path / "tiny", evidence=proof, plots={})
+    assert "commented_loss(learner(support.inputs), support" in (tmp_path / "tiny" / "README.md").read_text()
     with pytest.raises(EvidenceError, match="measured by benchmarks/paper/few_shot"):
         recipes.verify(artefact.load(tmp_path / "tiny"), account="somebody")

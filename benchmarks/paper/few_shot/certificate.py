@@ -117,7 +117,7 @@ def _protocol(
             "The initialisation and the weights of each run are those with the least loss on episodes of validation "
             "alphabets, which no reported number uses; nothing else is tuned."
         ),
-        rule=f"Fixed before the run: {criterion}. {INTERVAL_RULE}.",
+        rule=f"{criterion}. {INTERVAL_RULE}.",
         parameters={
             "experiment": "benchmarks/paper/few_shot",
             "plan": dict(settings),

@@ -33,9 +33,8 @@ class Scene:
     middles: Tensor
 
     @classmethod
-    def of(cls, work: Work, case: Case) -> Scene:
+    def of(cls, work: Work, case: Case, parts: recipes.Parts) -> Scene:
         data = case.recipe.data
-        parts = recipes.open_parts(data)
         plain, swapped = (
             open_examples(data.dataset, config=config, inputs=data.inputs, targets=data.targets)
             for config in ("plain", "swapped")
@@ -61,10 +60,15 @@ def run(work: Work) -> Section:
         work.dataset(case.recipe.data.dataset, BUILDERS[case.recipe.data.dataset])
     tables, looks, decisions = [], [], {}
     for case in work.plan.cases:
-        stored, scene = work.evaluated(case), Scene.of(work, case)
+        stored = work.evaluated(case)
         assert stored.evidence is not None
-        found = work.kept(f"{case.name}: centres", stored.tensor_digest, lambda s=stored, c=scene: centres(s, c))
-        looks.append([case.name, *(found[column] for column in CENTRES)])
+        runs = [(one, Scene.of(work, case, parts)) for one, parts in work.learning_runs(case)]
+        found = [
+            work.kept(f"{case.name}: centres", one.tensor_digest, lambda s=one, c=other: centres(s, c))
+            for one, other in runs
+        ]
+        looks += [[case.name, str(number), *(one[name] for name in CENTRES)] for number, one in enumerate(found, 1)]
+        scene, student = runs[0][1], _student(case)
         tables.append(comparison(case.name, stored.evidence))
         answers = work.kept(
             f"{case.name}: swapped surroundings",
@@ -72,17 +76,19 @@ def run(work: Work) -> Section:
             lambda s=stored, c=scene, k=case: swapped(s, c, k, settings["swapped_seeds"]),
         )
         tables.append(Table(f"{case.name}: the same objects in other surroundings, %", SWAPPED, answers["rows"]))
-        decisions[case.name] = decided(stored.evidence, settings["student"], settings["against"])
+        decisions[case.name] = decided(stored.evidence, student, settings["against"])
         short = case.recipe.commentary.name
         picture, says = insight.pictures(stored, scene.test)["masks.png"]
         work.picture(f"{short}-masks", picture, f"{case.name}: {says}")
         caption = f"{case.name}: test accuracy of new students while they train, mean over seeds (first split)."
         figure, (axes,) = panels(1)
-        draw_curves(axes, stored.evidence, settings["student"], SHOWN)
+        draw_curves(axes, stored.evidence, student, SHOWN)
         work.figure(f"{short}-curves", figure, caption)
     work.card(next(case for case in work.plan.cases if case.name == settings["case"]))
     outcome, verdict = decisions[settings["case"]]
-    tables.insert(0, Table("Where the masks look, on pictures that nobody trained on", ["case", *CENTRES], looks))
+    tables.insert(
+        0, Table("Where the masks look, on pictures that nobody trained on", ["case", "run", *CENTRES], looks)
+    )
     others = [f"{name}: {said}" for name, (_, said) in decisions.items() if name != settings["case"]]
     return work.section(
         outcome=outcome,
@@ -91,6 +97,12 @@ def run(work: Work) -> Section:
         notes=[*settings.get("notes", ()), *others],
         remedies=settings.get("remedies", ()),
     )
+
+
+def _student(case: Case) -> str:
+    """The architecture that is tested, which taught nothing."""
+    assert case.recipe.evaluation is not None
+    return case.recipe.evaluation.students[0].name
 
 
 CENTRES = (
