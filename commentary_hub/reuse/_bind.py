@@ -75,7 +75,7 @@ def bind(
         if isinstance(one.commentary, MixtureWeights):
             stored[place], known[place] = with_sources(one, dataset, sources)
         check_inputs(one.manifest.name, stored[place].commentary, dataset[0])
-    with _bar(len(dataset), shown=progress) as done:
+    with _bar(len(dataset) * keyed.passes(stored), shown=progress) as done:
         matches = [
             _by_position(known[place], len(dataset)) if place in known else _match(one, keyed, threshold, done)
             for place, one in enumerate(stored)
@@ -106,9 +106,14 @@ class _InMemory:
         self.classes = examples.classes
         self.some_targets = examples.targets.tolist()
 
+    def passes(self, stored: Sequence[StoredCommentary]) -> int:
+        """How often all examples are read to key them for these commentaries: never."""
+        del stored
+        return 0
+
     def of(self, one: StoredCommentary, progress: Progressed) -> tuple[Keys, Keys | None]:
         """Keys [N, 16] and target digests [N, 8]; raises `BindingError` where they were salted otherwise."""
-        progress(len(self._examples))
+        del progress
         if one.rows is not None and one.manifest.dataset.key.salt_check != self._examples.salt_check:
             raise BindingError(
                 f"{one.manifest.name} and these examples are not salted alike: open the dataset with the salt that "
@@ -129,16 +134,24 @@ class _Keyed:
         self.form = content_form(values[0])
         self.classes = raw.classes
 
+    def passes(self, stored: Sequence[StoredCommentary]) -> int:
+        """How often all examples are read to key them for these commentaries."""
+        return len({_way(one) for one in stored if one.rows is not None or len(one.validation_keys)})
+
     def of(self, one: StoredCommentary, progress: Progressed) -> tuple[Keys, Keys | None]:
         """Keys [N, 16] and target digests [N, 8] as ``one`` was learned with them."""
-        dataset = one.manifest.dataset
-        way = (dataset.classes, dataset.key.salted)
+        dataset, way = one.manifest.dataset, _way(one)
         if way not in self._known:
             salt = self._salt if dataset.key.salted else None
             self._known[way] = dataset_keys(
                 self._raw, classes=dataset.classes, salt=salt, progress=progress, **self._options
             )
         return self._known[way]
+
+
+def _way(one: StoredCommentary) -> tuple[tuple[str, ...] | None, bool]:
+    """What keys and target digests depend on beside the examples."""
+    return one.manifest.dataset.classes, one.manifest.dataset.key.salted
 
 
 def _match(one: StoredCommentary, keyed: _Keyed | _InMemory, threshold: float, progress: Progressed) -> Match | None:
@@ -175,10 +188,10 @@ def _counts(match: Match | None, size: int, leaked: int) -> Counts:
 
 @contextmanager
 def _bar(size: int, *, shown: bool | None) -> Iterator[Callable[[int], None]]:
-    """A bar on standard error, gone when done; by default where that is a terminal."""
-    console = Console(stderr=True)
+    """A bar on standard error, gone when done; by default where that is a terminal. None for no examples."""
+    console = Console(stderr=True, force_terminal=shown or None)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    disabled = not (console.is_terminal if shown is None else shown)
+    disabled = not size or not (console.is_terminal if shown is None else shown)
     with Progress(*columns, console=console, transient=True, disable=disabled) as bar:
         task = bar.add_task("recognising examples", total=size)
         yield lambda count: bar.advance(task, count)
