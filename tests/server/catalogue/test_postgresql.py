@@ -1,70 +1,15 @@
 """The catalogue on PostgreSQL answers as on SQLite; a throwaway cluster, where the server's binaries are installed."""
 
-import os
-import pwd
 import random
-import shutil
-import subprocess
-import tempfile
-from pathlib import Path
 
-import pytest
 from sqlalchemy import create_engine
 
 from commentary_hub_server.rules.catalogue import Catalogue, Query, Viewer
 from tests.server.catalogue.seeding import RANKED, put_ranked, world
 
 
-def binaries():
-    found = shutil.which("initdb")
-    debian = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    return Path(found).parent if found else Path(debian[-1]).parent if debian else None
-
-
-@pytest.fixture
-def postgresql():
-    folder = binaries()
-    if folder is None:
-        pytest.skip("no PostgreSQL server binaries (Debian: apt-get install postgresql)")
-    options = {}
-    if os.geteuid() == 0:
-        try:
-            account = pwd.getpwnam("postgres")
-        except KeyError:
-            pytest.skip("PostgreSQL refuses to run as root, and there is no user postgres")
-        options = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
-    with tempfile.TemporaryDirectory() as place:
-        Path(place).chmod(0o755)
-        data = Path(place, "data")
-        data.mkdir()
-        if options:
-            os.chown(data, options["user"], options["group"])
-
-        def run(*command):
-            subprocess.run(
-                command, check=True, cwd=data, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **options
-            )
-
-        run(folder / "initdb", "-D", data, "-U", "hub", "-A", "trust", "-E", "UTF8", "--no-sync", "--locale=C.UTF-8")
-        run(
-            folder / "pg_ctl",
-            "-D",
-            data,
-            "-w",
-            "-o",
-            f"-k {data} -c listen_addresses='' -F",
-            "-l",
-            data / "log",
-            "start",
-        )
-        try:
-            yield f"postgresql+psycopg://hub@/postgres?host={data}"
-        finally:
-            run(folder / "pg_ctl", "-D", data, "-m", "immediate", "-w", "stop")
-
-
-def test_both_databases_give_the_same_answers(postgresql):
-    engine = create_engine(postgresql)
+def test_both_databases_give_the_same_answers(postgresql_host):
+    engine = create_engine(f"postgresql+psycopg://hub@/postgres?host={postgresql_host}")
     there = Catalogue(engine)
     there.create()
     there.create()
