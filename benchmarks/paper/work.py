@@ -98,7 +98,10 @@ class Work:
         What a job keeps is found by whoever asks for it afterwards, also for what a failing job did not get done.
         """
         if sys.platform == "linux" and self.device == "cpu" and (workers := len(os.sched_getaffinity(0))) > 1:
-            do_at_once(jobs, workers)
+            try:
+                do_at_once(jobs, workers)
+            finally:
+                self._clock.stop()
 
     def learning_runs(self, case: Case) -> list[tuple[StoredCommentary, Parts]]:
         """Every commentary that the case's evaluation speaks of, with its examples; the first is `learned`."""
@@ -208,13 +211,15 @@ class _Clock:
         self._path = path
         self._before = json.loads(path.read_text()) if path.is_file() else [0.0, 0.0]
         self._began = time.monotonic(), _processor()
+        self._process = os.getpid()
 
     def stop(self) -> tuple[float, float]:
-        """Both sums until now."""
+        """Both sums until now; only the process that began keeps them, its jobs come in when they have ended."""
         wall = self._before[0] + time.monotonic() - self._began[0]
         processor = self._before[1] + _processor() - self._began[1]
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._path.write_text(json.dumps([wall, processor]))
+        if os.getpid() == self._process:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._path.write_text(json.dumps([wall, processor]))
         return wall, processor
 
 

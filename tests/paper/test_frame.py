@@ -1,5 +1,6 @@
 """The frame of the paper's experiments: plans are fixed before, runs go on where they stopped, results say what ran."""
 
+import json
 import multiprocessing
 import os
 import signal
@@ -192,3 +193,20 @@ def test_trials_measured_at_once_are_those_of_an_evaluation_measured_alone(tiny,
     assert found.measurements == expected.measurements
     assert found.protocol == expected.protocol
     assert found.cost_seconds > 0
+
+
+@pytest.mark.skipif(sys.platform != "linux" or len(os.sched_getaffinity(0)) < 2, reason="jobs run one by one here")
+def test_the_clock_counts_what_jobs_at_once_took_of_the_processor(tiny, tmp_path):
+    work = Work("tiny", "cpu", Plan.read(tmp_path / "tiny" / "cpu.toml"), root=tmp_path / "work",
+                results=tmp_path / "results", device="cpu")  # fmt: skip
+
+    def job():
+        until = time.process_time() + 0.3
+        while time.process_time() < until:
+            pass
+        work.say("a line of a job, whose own clock is none")
+
+    work.at_once([job, job])
+    wall, processor = json.loads((tmp_path / "work" / "cpu" / "tiny" / "clock.json").read_text())
+    assert processor >= 0.6
+    assert wall >= 0.3
