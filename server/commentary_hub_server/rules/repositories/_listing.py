@@ -74,7 +74,7 @@ class Indexer:
                     )
                 entries.append(self._read_entry(connection, repository, commit, folder, nodes))
             except (ArtefactError, EvidenceError) as error:
-                problems.append(f"{folder + '/' if folder else ''}{MANIFEST_NAME}: {error}")
+                problems.append(f"{folder}: {error}" if folder else str(error))
         for entry in _verified(connection, repository, commit, entries):
             self._catalogue.put(entry, connection)
         connection.execute(
