@@ -167,9 +167,7 @@ def _one(at, name, kind, dataset, seed):
 
 def _add_oddities(catalogue, shelf, chance):
     """A manifest from the future, a dataset with commentaries inside, a plain dataset: all private to katherine."""
-    problem = (
-        "commentary.json has format version 7, this library reads up to 1: upgrade commentary-hub"
-    )
+    problem = "commentary.json has format version 7, this library reads up to 1: upgrade commentary-hub"
     shelf.commit("katherine/from-the-future", {"commentary.json": b"{}", "README.md": b"# Later\n"}, "Push")
     shelf.commit("katherine/plain", {"README.md": b"# Plain\n", "data/train.csv": b"a,b\n1,2\n"}, "Push")
     files = {"README.md": b"# Letters\n"}
