@@ -44,3 +44,8 @@ def world(settings):
     one.directory.add_user("ada")
     yield one
     one.engine.dispose()
+
+
+@pytest.fixture
+def repo(world):
+    return world.repositories.create("dataset", "ada", "Set", private=False)

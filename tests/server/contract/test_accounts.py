@@ -1,0 +1,80 @@
+"""Accounts: passwords, tokens, sessions, verifications. The same on every database and object store."""
+
+import random
+
+import pytest
+from sqlalchemy import text
+
+from commentary_hub.errors import HubConflict
+from commentary_hub.manifest import Verification
+from commentary_hub_server.rules.repositories import (
+    Change,
+)
+from tests.server.catalogue.artefacts import artefact
+
+pytestmark = pytest.mark.xdist_group("storage")
+
+
+def test_a_verification_counts_where_the_account_that_it_names_committed_it(world):
+    for name in ("bob", "eve"):
+        world.directory.add_user(name)
+    manifest, evidence, files = artefact("weights", "example_weights", "sklearn/digits", random.Random(0), rows=20)
+    small = {name: data for name, data in files.items() if len(data) < 30_000}
+    said = {"account": "bob", "date": "2026-11-24", "hardware": "CPU", "agrees": True}
+    told = evidence.model_copy(update={"verifications": (Verification(tensor_digest=evidence.tensor_digest, **said),)})
+    told = Change("evidence.json", data=told.to_json().encode())
+    repo = world.repositories.create("dataset", "ada", "weights", private=False)
+
+    def pushed(by, *changes):
+        world.history.commit(repo, "main", changes, title="t", author=by)
+        return world.catalogue.one("ada/weights").verified
+
+    assert not pushed(
+        "ada", *(Change(name, data=data) for name, data in small.items() if name != "evidence.json"), told
+    )
+    assert not pushed("eve", Change("evidence.json", data=files["evidence.json"]))
+    assert not pushed("eve", told)
+    assert not pushed("bob", Change("a.txt", data=b"x"))
+    assert not pushed("ada", Change("evidence.json", data=files["evidence.json"]))
+    assert pushed("bob", told)
+    assert pushed("ada", Change("a.txt", data=b"y"))
+    assert not pushed("bob", Change("commentary.json", data=manifest.to_json().encode() + b"\n"))
+
+
+def test_a_new_password_and_signing_out_begin_another_epoch_of_sessions(world):
+    epochs = [world.directory.session_epoch("Ada")]
+    world.directory.set_password("ada", "long enough")
+    epochs.append(world.directory.session_epoch("ada"))
+    world.directory.end_sessions("ADA")
+    epochs.append(world.directory.session_epoch("ada"))
+    assert epochs == [0, 1, 2]
+    assert world.directory.session_epoch("nobody") is None
+
+
+def test_accounts_tokens_and_passwords(world):
+    directory = world.directory
+    directory.add_user("Grace", password="correct horse")
+    directory.add_org("navy", member="Grace", role="read")
+    assert directory.check_password("grace", "correct horse") == "Grace"
+    assert directory.check_password("grace", "wrong horse") is None
+    assert directory.check_password("nobody", "correct horse") is None
+    secret = directory.create_token("grace", role="read", expires_at=4e9)
+    profile = directory.by_token(secret)
+    assert profile.reads == {"grace", "navy"}
+    assert profile.writes == {"grace"}
+    assert not profile.may_write("dataset/grace/x")
+    assert profile.may_read("dataset/navy/x", private=True)
+    with world.engine.connect() as connection:
+        stored = " ".join(map(str, connection.execute(text("SELECT * FROM tokens")).all()))
+        hashed = connection.execute(text("SELECT password FROM owners WHERE key = 'grace'")).scalar_one()
+    assert secret not in stored
+    assert hashed.startswith("$argon2id$")
+    for bad in (directory.create_token("grace", expires_at=1.0), "hf_never_given"):
+        with pytest.raises(PermissionError):
+            directory.by_token(bad)
+    directory.revoke_token("grace", directory.tokens("grace")[0].id)
+    with pytest.raises(PermissionError):
+        directory.by_token(secret)
+    with pytest.raises(HubConflict):
+        directory.add_org("GRACE")
+    assert profile.orgs == (("navy", "", "read"),)

@@ -1,0 +1,50 @@
+"""Starting: tables, secrets, several processes at once. The same on every database and object store."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import text
+
+from commentary_hub_server.app import _secret, open_world
+from commentary_hub_server.store import connect, metadata
+
+pytestmark = pytest.mark.xdist_group("storage")
+
+
+def test_the_migrations_make_the_tables_that_the_code_describes(settings):
+    world = open_world(settings)
+    world.engine.dispose()
+    engine = connect(settings.database)
+    with engine.connect() as connection:
+        context = MigrationContext.configure(
+            connection, opts={"include_name": lambda name, kind, _: kind != "table" or name in metadata.tables}
+        )
+        assert compare_metadata(context, metadata) == []
+    engine.dispose()
+
+
+def test_several_processes_may_start_at_once(settings):
+    if settings.database_url:
+        engine = connect(settings.database)
+        with engine.begin() as connection:
+            connection.execute(text("DROP SCHEMA public CASCADE"))
+            connection.execute(text("CREATE SCHEMA public"))
+        engine.dispose()
+    with ThreadPoolExecutor(4) as pool:
+        worlds = list(pool.map(lambda _: open_world(settings), range(4)))
+    assert len({one.secret for one in worlds}) == 1
+    for one in worlds:
+        one.engine.dispose()
+
+
+def test_the_secret_appears_whole_to_everybody_who_starts_at_once(tmp_path):
+    for number in range(50):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        with ThreadPoolExecutor(8) as pool:
+            found = set(pool.map(_secret, [folder / "secret"] * 8))
+        assert {len(one) for one in found} == {64}
+        assert len(found) == 1
+        assert [one.name for one in folder.iterdir()] == ["secret"]
