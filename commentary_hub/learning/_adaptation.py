@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -17,6 +18,7 @@ from commentary_hub.learning._episodes import Episode
 from commentary_hub.learning._hypergradient import filled
 from commentary_hub.learning._optimisers import InnerOptimiser, Tensors
 from commentary_hub.learning._problem import Slope, State, advance, seed_generators, set_mode
+from commentary_hub.learning._twice import TwiceDifferentiable
 
 
 @dataclass(frozen=True)
@@ -169,7 +171,8 @@ class EpisodeTraining:
                 batch = commentary(batch, step / self.steps)
         set_mode(self.student, training=True)
         seed_generators(seed, batch.inputs.device)
-        outputs = self._call(parameters, buffers, batch.inputs)
+        with TwiceDifferentiable() if differentiable else nullcontext():
+            outputs = self._call(parameters, buffers, batch.inputs)
         how = self.adaptation
         loss = commented_loss(outputs, batch, reduction=how.reduction, criterion=how.criterion)
         if how.proximity:
