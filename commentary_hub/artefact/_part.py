@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -110,21 +110,36 @@ def _required(at: dict[str, TensorPlace], name: str) -> TensorPlace:
 
 @dataclass(frozen=True, slots=True)
 class _Column:
-    """One tensor of a remote file, read by rows."""
+    """One tensor of a remote file, read by rows; what was read whole is kept in ``held`` and not read again."""
 
     place: TensorPlace
     source: Source
     pool: ThreadPoolExecutor
+    held: list[NDArray[np.uint8]] = field(default_factory=list)
+
+    def merged(self, low: Numbers, high: Numbers) -> tuple[Numbers, Numbers]:
+        """Spans of rows as few reads as is worth while."""
+        return _merged(low, high, gap=_GAP_BYTES // max(self.place.row_bytes, 1))
+
+    def covered(self, low: Numbers, high: Numbers) -> int:
+        """How many rows are read for these spans."""
+        starts, stops = self.merged(low, high)
+        return int((stops - starts).sum())
 
     def blocks(self, low: Numbers, high: Numbers) -> tuple[Numbers, list[NDArray[np.uint8]]]:
         """Rows ``low`` to ``high`` of many spans: where each merged read starts, and its bytes [n, row bytes]."""
         width = self.place.row_bytes
-        starts, stops = _merged(low, high, gap=_GAP_BYTES // max(width, 1))
+        starts, stops = self.merged(low, high)
 
         def read(start: int, stop: int) -> NDArray[np.uint8]:
+            if self.held:
+                return self.held[0][start:stop]
             begin = self.place.begin
             content = self.source.read(self.place.file, begin + start * width, begin + stop * width)
-            return np.frombuffer(content, dtype=np.uint8).reshape(stop - start, width)
+            block = np.frombuffer(content, dtype=np.uint8).reshape(stop - start, width)
+            if len(block) == self.place.shape[0]:
+                self.held.append(block)
+            return block
 
         return starts, list(self.pool.map(read, starts.tolist(), stops.tolist()))
 
@@ -169,7 +184,7 @@ def _lower_bounds(table: _Column, wanted: NDArray[np.bytes_]) -> Numbers:
     """The first row of the sorted table whose key is not smaller, for each key; M where there is none.
 
     Interpolation search for all keys at once, a merged read for each round; every third round halves, so that a table
-    of any keys is searched in O(log M) rounds.
+    of any keys is searched in O(log M) rounds. Where a round would read half of the table, all of it is read, once.
     """
     size = table.place.shape[0]
     low, high = np.zeros(len(wanted), np.int64), np.full(len(wanted), size, np.int64)
@@ -182,6 +197,9 @@ def _lower_bounds(table: _Column, wanted: NDArray[np.bytes_]) -> Numbers:
         span = high[open_] - low[open_]
         start = low[open_] + np.clip((share * span).astype(np.int64) - _BLOCK // 2, 0, np.maximum(span - _BLOCK, 0))
         stop = np.minimum(start + _BLOCK, high[open_])
+        if 2 * table.covered(start, stop) > size:
+            (everything,) = table.blocks(np.array([0]), np.array([size]))[1]
+            return np.searchsorted(np.ascontiguousarray(everything).view(_KEY).ravel(), wanted)
         starts, blocks = table.blocks(start, stop)
         owner = np.searchsorted(starts, start, side="right") - 1
         for number in np.unique(owner):

@@ -89,6 +89,17 @@ def test_few_rows_cost_few_bytes_and_the_second_time_none(table):
     assert torch.equal(first.commentary.logits, again.commentary.logits)
 
 
+@pytest.mark.parametrize("table", [spread], indirect=True)
+@pytest.mark.parametrize("wanted", [2_000, M])
+def test_many_rows_cost_no_more_than_the_whole_in_few_reads(table, wanted):
+    far, keys = Far(table), load(table).rows.keys
+    part = load_part(far, keys[np.random.default_rng(1).choice(M, wanted, replace=False)], cache=False)
+    assert len(part.rows.keys) == wanted
+    shards = [(table / name).stat().st_size for name in far.manifest.tensor_files]
+    assert sum(far.reads) <= sum(shards) + len(shards) * (1 << 14)  # whose heads are looked at first
+    assert len(far.reads) < 20
+
+
 def test_hostile_and_damaged_headers_are_refused_before_anything_else_is_read(table, tmp_path):
     def changed(change):
         folder = tmp_path / str(len(list(tmp_path.iterdir())))
