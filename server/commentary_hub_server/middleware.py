@@ -25,7 +25,7 @@ _ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _SIGNED = re.compile(r"/(lfs(?:/put|/part|/complete|/verify)?|cas/[^/]+/v1/xorb-bytes)/[^/]+$")
 # How many bytes a body may have, by the first pattern that its address matches; None: whoever reads it counts.
 _BODIES = (
-    (re.compile(r"/lfs/(put|part)/|/cas/[^/]+/v1/"), None),
+    (re.compile(r"/lfs/(put|part)/|/cas/[^/]+/v[12]/"), None),
     (re.compile(r"/api/(datasets|models)/[^/]+/[^/]+/commit/"), 256 << 20),
     (re.compile(r"/api/|/lfs/|.*\.git/info/lfs/"), 8 << 20),
     (re.compile(r""), 64 << 10),  # forms of pages

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 
+import httpx2
 import pytest
 from huggingface_hub import HfApi
 
@@ -69,3 +70,8 @@ def test_a_new_data_folder_behind_the_same_address_knows_nothing_of_the_old_one(
         push(hub, hub.token("ada"), "ada/set")
     with running(tmp_path / "two", port=int(hub.url.rpartition(":")[2])) as hub:
         push(hub, hub.token("ada"), "ada/set")
+
+
+def test_a_large_shard_is_told_that_the_newer_route_is_missing_not_that_it_is_too_large(hub):
+    reply = httpx2.post(f"{hub.url}/cas/x/v2/shards", content=bytes(1 << 20))
+    assert reply.status_code == 404  # at any other answer the client gives up
