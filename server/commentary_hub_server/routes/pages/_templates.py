@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from urllib.parse import quote
 
@@ -18,8 +19,9 @@ STATIC = Path(__file__).parents[2] / "static"
 OUTCOMES = {"helps": "helps", "hurts": "hurts", "no_difference": "no difference", None: "not measured"}
 
 
+@cache
 def templates() -> Environment:
-    """The environment of all pages."""
+    """The environment of all pages, each compiled by now: nobody's first view waits for it."""
     folder = Path(__file__).parents[2] / "templates"
     found = Environment(loader=FileSystemLoader(folder), autoescape=True, undefined=StrictUndefined)
     found.trim_blocks = found.lstrip_blocks = True
@@ -28,6 +30,8 @@ def templates() -> Environment:
         outcomes=OUTCOMES,
     )  # fmt: skip
     found.filters.update(points=points, day=day, size=size, words=words, number=number, percent=percent, ticked=ticked)
+    for name in found.list_templates():
+        found.get_template(name)
     return found
 
 
