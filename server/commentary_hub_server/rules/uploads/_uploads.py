@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Iterator, Sequence
+import os
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import IO
 
@@ -12,27 +15,32 @@ from commentary_hub.errors import DigestMismatch
 from commentary_hub_server.rules.repositories import object_key, store_stream
 from commentary_hub_server.store import Leases, Objects
 
-_BATCH = 2 << 20
+_BATCH = 1 << 20
+_BEHIND = 4
 
 
 class Received:
     """A body that arrived whole: a spool with its SHA-256."""
 
     def __init__(self, spool: IO[bytes]) -> None:
-        self.spool, self._digest = spool, hashlib.sha256()
+        self.spool, self._digest, self._at = spool, hashlib.sha256(), 0
 
     @property
     def sha256(self) -> str:
         """In hex."""
         return self._digest.hexdigest()
 
-    async def take(self, pieces: Sequence[bytes]) -> None:
-        """Take the next bytes: one thread hashes them while another one writes them."""
-        await asyncio.gather(asyncio.to_thread(self._hash, pieces), asyncio.to_thread(self.spool.writelines, pieces))
+    def hash(self, data: bytes) -> None:
+        """Digest the next bytes."""
+        self._digest.update(data)
 
-    def _hash(self, pieces: Sequence[bytes]) -> None:
-        for piece in pieces:
-            self._digest.update(piece)
+    def write(self, data: bytes) -> None:
+        """Write the next bytes, and have the disk begin with them now: then little is left to wait for at the end."""
+        self.spool.write(data)
+        self.spool.flush()
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(self.spool.fileno(), self._at, len(data), os.POSIX_FADV_DONTNEED)
+        self._at += len(data)
 
 
 class Uploads:
@@ -45,30 +53,19 @@ class Uploads:
     async def receiving(self, stream: AsyncIterator[bytes], size_bytes: int) -> AsyncIterator[Received]:
         """The body, which must have exactly ``size_bytes``; raises `DigestMismatch`.
 
-        While one batch is hashed and written, the next one arrives.
+        While it arrives, one thread hashes and another one writes it, each at most a few batches behind.
         """
         with self._objects.spool() as spool:
-            body, count, waiting = Received(spool), 0, 0
-            batch: list[bytes] = []
-            writing: asyncio.Future[None] | None = None
-            try:
-                async for piece in stream:
-                    count += len(piece)
+            body, count = Received(spool), 0
+            async with _following(body.hash) as hashed, _following(body.write) as written:
+                async for batch in _batches(stream):
+                    count += len(batch)
                     if count > size_bytes:
                         raise DigestMismatch(f"the body is longer than the {size_bytes} bytes announced")
-                    batch.append(piece)
-                    waiting += len(piece)
-                    if waiting >= _BATCH:
-                        if writing is not None:
-                            await writing
-                        writing = asyncio.ensure_future(body.take(batch))
-                        batch, waiting = [], 0
-            finally:
-                if writing is not None:
-                    await writing
-            if count != size_bytes:
-                raise DigestMismatch(f"the body has {count} bytes, announced were {size_bytes}: send it again")
-            await body.take(batch)
+                    await hashed(batch)
+                    await written(batch)
+                if count != size_bytes:
+                    raise DigestMismatch(f"the body has {count} bytes, announced were {size_bytes}: send it again")
             yield body
 
     def keep(self, body: Received, sha256: str) -> None:
@@ -110,3 +107,29 @@ class Uploads:
 
 def _part(upload: str, number: int) -> str:
     return f"parts/{upload}/{number:05d}"
+
+
+async def _batches(stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    pieces, waiting = list[bytes](), 0
+    async for piece in stream:
+        pieces.append(piece)
+        waiting += len(piece)
+        if waiting >= _BATCH:
+            yield b"".join(pieces)
+            pieces, waiting = [], 0
+    yield b"".join(pieces)
+
+
+@asynccontextmanager
+async def _following(take: Callable[[bytes], None]) -> AsyncIterator[Callable[[bytes], Awaitable[None]]]:
+    """Hand batches in order to a thread that may be `_BEHIND` of them behind; what it raises, the next call raises."""
+    loop, waiting = asyncio.get_running_loop(), deque[asyncio.Future[None]]()
+    with ThreadPoolExecutor(1) as thread:
+
+        async def put(batch: bytes) -> None:
+            if len(waiting) == _BEHIND:
+                await waiting.popleft()
+            waiting.append(loop.run_in_executor(thread, take, batch))
+
+        yield put
+        await asyncio.gather(*waiting)
