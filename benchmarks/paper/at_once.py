@@ -10,7 +10,7 @@ from multiprocessing.context import ForkProcess
 
 
 def do_at_once(jobs: Sequence[Callable[[], object]], workers: int) -> None:
-    """Do ``jobs``, ``workers`` at a time, in processes forked off this one, which torch allows on the CPU.
+    """Do ``jobs``, ``workers`` at a time, in processes forked off this one, which torch allows where it has no GPU.
 
     Returns when all have ended, however they ended: a job that fails prints why. Where this process is interrupted
     its children end first.

@@ -13,6 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from benchmarks.paper.at_once import do_at_once
 from benchmarks.paper.plan import Case, Plan
 from benchmarks.paper.section import Section, Table
@@ -93,11 +95,12 @@ class Work:
         return self.kept(f"{case.name}: trial {number + 1} of {len(_trials(case))}", [case.toml, number], found)
 
     def at_once(self, jobs: Sequence[Callable[[], object]]) -> None:
-        """Do ``jobs`` ahead, in processes of their own, as many at a time as there are cores; on the CPU alone.
+        """Do ``jobs`` ahead, in processes of their own, as many at a time as there are cores; without a GPU alone.
 
         What a job keeps is found by whoever asks for it afterwards, also for what a failing job did not get done.
         """
-        if sys.platform == "linux" and self.device == "cpu" and (workers := len(os.sched_getaffinity(0))) > 1:
+        forks = sys.platform == "linux" and not torch.cuda.is_available()
+        if forks and (workers := len(os.sched_getaffinity(0))) > 1:
             try:
                 do_at_once(jobs, workers)
             finally:

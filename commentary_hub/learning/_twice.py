@@ -45,7 +45,7 @@ def _convolution(original: Callable[..., Tensor], dimensions: int) -> Callable[.
     ) -> Tensor:
         if isinstance(padding, str) or input.ndim != dimensions + 2 or not _plain(input, weight, bias):
             return original(input, weight, bias, stride, padding, dilation, groups)
-        every = [[n] * dimensions if isinstance(n, int) else list(n) for n in (stride, padding, dilation)]
+        every = [list(n) if isinstance(n, tuple | list) else [int(n)] * dimensions for n in (stride, padding, dilation)]
         outputs: Tensor = _Convolution.apply(input, weight, bias, (*every, False, [0] * dimensions, groups))
         return outputs
 
@@ -53,10 +53,17 @@ def _convolution(original: Callable[..., Tensor], dimensions: int) -> Callable[.
 
 
 def _plain(*tensors: Tensor | None) -> bool:
-    """Of one real floating type, which no autocast will change."""
-    (first, *_), kinds = tensors, {t.dtype for t in tensors if t is not None}
+    """On the CPU, of one real floating type that no autocast will change, and nobody looks into the first derivative.
+
+    Those who do are checkpoints within the student, which run its operations again outside of the mode, and functorch.
+    """
+    (first, *_), kinds = tensors, {(t.dtype, t.device.type) for t in tensors if t is not None}
     assert first is not None
-    return len(kinds) == 1 and first.is_floating_point() and not torch.is_autocast_enabled(first.device.type)
+    if len(kinds) != 1 or not first.is_floating_point() or first.device.type != "cpu":
+        return False
+    watched = torch._C._autograd._top_saved_tensors_default_hooks(True) is not None  # noqa: FBT003
+    within = torch._C._functorch.maybe_current_level() is not None
+    return not watched and not within and not torch.is_autocast_enabled("cpu")
 
 
 def _batch_norm(

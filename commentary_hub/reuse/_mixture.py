@@ -71,7 +71,8 @@ def with_sources(
 class StreamSources:
     """The sources of a stream's samples as numbers, and how much of the stream each of them is.
 
-    Where nobody says the shares, they are those among the samples that training has met, and the ``peeked`` before it.
+    Where nobody says the shares, they are those among the samples that training has met; until it has met as many as
+    the ``peeked``, which it will meet again, those among the peeked.
     Raises as `with_sources` where the samples do not say their source, or name none that the mixture knows.
     """
 
@@ -103,11 +104,10 @@ class StreamSources:
             raise InputError(
                 f"{name} knows no source {', '.join(map(repr, unknown))}: it is of {', '.join(mixture.sources)}"
             )
-        self._counts = self._counted(found) if shares is None else None
-        told = self._counts
+        told = self._peeked = self._counted(found)
+        self._counts = torch.zeros_like(told) if shares is None else None
         if shares is not None:
             told = torch.tensor([float(shares.get(each, 0)) for each in mixture.sources], dtype=torch.float64)
-        assert told is not None
         if bool((told[found[found >= 0]] == 0).any()):
             raise InputError(f"the stream has samples of sources that shares= leaves out: give all of {name}'s there")
         self.commentary = mixture.streamed(told)
@@ -120,7 +120,8 @@ class StreamSources:
         """Count a batch, before it is weighed by ``commentary``; nothing where the shares were said."""
         if self._counts is not None:
             self._counts += self._counted(numbers.cpu())
-            commentary.tell(self._counts)
+            few = self._counts.sum() < self._peeked.sum()
+            commentary.tell(torch.maximum(self._counts, self._peeked) if few else self._counts)
 
     def _counted(self, numbers: Tensor) -> Tensor:
         return torch.bincount(numbers[numbers >= 0], minlength=len(self._numbers)).double()

@@ -133,11 +133,15 @@ def _secret(path: Path) -> str:
     """The secret of this data folder, made once: a file appears whole or not at all, whoever starts beside us."""
     if not path.exists():
         handle, draft = tempfile.mkstemp(dir=path.parent)  # only its owner reads it
-        with os.fdopen(handle, "w") as file:
-            file.write(secrets.token_urlsafe(48))
-        with suppress(FileExistsError):
-            os.link(draft, path)
-        Path(draft).unlink()
+        try:
+            with os.fdopen(handle, "w") as file:
+                file.write(secrets.token_urlsafe(48))
+                file.flush()
+                os.fsync(file.fileno())
+            with suppress(FileExistsError):
+                os.link(draft, path)
+        finally:
+            Path(draft).unlink()
     return path.read_text().strip()
 
 

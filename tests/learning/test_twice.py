@@ -1,9 +1,11 @@
 """Own second derivatives against central differences and against PyTorch's."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from commentary_hub.errors import NotDifferentiable
 from commentary_hub.learning import SGD, Unrolled, _twice
@@ -110,6 +112,24 @@ def test_evaluation_mode_autocast_and_other_types_are_pytorchs():
     kernel = torch.randn(2, 3, 2, 2, requires_grad=True)
     with torch.autocast("cpu", torch.bfloat16):
         assert inside(functional.conv2d)(x.float(), kernel).dtype == torch.bfloat16
+
+
+def test_students_that_look_into_their_own_derivatives_get_pytorchs():
+    x, w = draw(3, 2, 5, 5), draw(2, 2, 2, 2)
+    with TwiceDifferentiable():
+        strided = functional.conv2d(x, w, stride=np.int64(2))
+    assert torch.equal(strided, functional.conv2d(x, w, stride=2))
+
+    def second(layer):
+        (first,) = torch.autograd.grad(layer(x).pow(3).sum(), w, create_graph=True)
+        return torch.autograd.grad(first.square().sum(), w)[0]
+
+    layer = lambda x: functional.conv2d(x, w)
+    kept = inside(lambda x: checkpoint(layer, x, use_reentrant=False))
+    assert relative(second(kept), second(layer)) < 1e-12
+    with TwiceDifferentiable():
+        each = torch.func.vmap(torch.func.grad(lambda one: functional.conv2d(one[None], w).square().sum()))(x)
+    assert relative(each.detach(), torch.autograd.grad(functional.conv2d(x, w).square().sum(), x)[0]) < 1e-12
 
 
 def test_a_third_derivative_is_right_or_refused():

@@ -28,6 +28,9 @@ class Objects(Protocol):
     def spool(self) -> IO[bytes]:
         """A file to write an object to before it has its key; it vanishes when it is closed."""
 
+    def begin(self, spool: IO[bytes], start: int, length: int) -> None:
+        """Bytes [start, start + length) of a spool will not change: the disk may begin with them."""
+
     def adopt(self, key: str, spool: IO[bytes]) -> bool:
         """Make a spool's content the object ``key``, durable on return; ``False`` (and no change) where it exists."""
 
@@ -89,6 +92,12 @@ class LocalObjects:
     def spool(self) -> IO[bytes]:
         """See `Objects`."""
         return tempfile.NamedTemporaryFile(prefix=_WRITING, dir=self._folder)
+
+    def begin(self, spool: IO[bytes], start: int, length: int) -> None:
+        """See `Objects`. The advice is about what is cached; what is not on disk yet is written because of it."""
+        spool.flush()
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(spool.fileno(), start, length, os.POSIX_FADV_DONTNEED)
 
     def adopt(self, key: str, spool: IO[bytes]) -> bool:
         """See `Objects`."""
@@ -195,6 +204,9 @@ class S3Objects:
     def spool(self) -> IO[bytes]:
         """See `Objects`."""
         return tempfile.SpooledTemporaryFile(max_size=16 * _PIECE)
+
+    def begin(self, spool: IO[bytes], start: int, length: int) -> None:
+        """See `Objects`. There is nothing to begin."""
 
     def adopt(self, key: str, spool: IO[bytes]) -> bool:
         """See `Objects`."""

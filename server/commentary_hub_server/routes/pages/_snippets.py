@@ -35,7 +35,7 @@ def export_line(entry: Entry, manifest: Manifest) -> str | None:
         return None
     command = ["commentary-hub", "export", f"{entry.repo_id}@{entry.revision}", "weights.csv", "--dataset", identity.id]
     for option, value in (("--config", identity.config), ("--split", identity.split)):
-        command += [option, value] if value and value != "train" else []
+        command += [option, value] if value and (option, value) != ("--split", "train") else []
     return shlex.join(command)
 
 

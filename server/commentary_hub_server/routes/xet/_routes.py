@@ -22,7 +22,7 @@ from commentary_hub_server.rules.xet import (
 TOKEN_S = 3600
 SHARDS = 2  # verified at once: each reads all its files
 
-# One content-addressed store for each repository and epoch: clients remember by its address what lies there.
+# A content-addressed store for each token, repository and epoch: clients remember by its address what they may read.
 CAS = "/cas/{place}"
 
 
@@ -78,7 +78,7 @@ def _add_tokens(router: APIRouter, service: XetService, authorise: Authorise, ba
         allowed = authorise(request, kind, repo, permission)
         expires = int(time.time()) + TOKEN_S
         access = service.signer.grant(Scope(allowed.user, allowed.repo, permission, expires, allowed.token))
-        cas = base(request) + CAS.format(place=service.signer.name("cas", allowed.repo, allowed.epoch))
+        cas = base(request) + CAS.format(place=service.signer.name("cas", allowed.token, allowed.repo, allowed.epoch))
         headers = {"X-Xet-Cas-Url": cas, "X-Xet-Access-Token": access, "X-Xet-Token-Expiration": str(expires)}
         return JSONResponse({"casUrl": cas, "accessToken": access, "exp": expires}, headers=headers)
 

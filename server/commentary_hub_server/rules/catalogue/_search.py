@@ -19,6 +19,7 @@ from sqlalchemy import (
     false,
     func,
     insert,
+    literal_column,
     or_,
     select,
     true,
@@ -181,10 +182,11 @@ class Catalogue:
         ordered: Select[Any] = select(entries, column.label("sorted_by")).where(condition)
         if query.cursor:
             ordered = ordered.where(_after(query, column, descending=descending))
+        sorted_by: ColumnElement[Any] = literal_column("sorted_by")  # its name, so that it is worked out once a row
         if descending:
-            ordered = ordered.order_by(column.desc(), entries.c.id.desc())
+            ordered = ordered.order_by(sorted_by.desc(), entries.c.id.desc())
         else:
-            ordered = ordered.order_by(column, entries.c.id)
+            ordered = ordered.order_by(sorted_by, entries.c.id)
         with self._reads.connect() as connection:
             total = connection.scalar(select(func.count()).select_from(entries).where(condition)) or 0
             rows = connection.execute(ordered.limit(limit + 1)).mappings().all()

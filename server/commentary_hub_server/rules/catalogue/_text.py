@@ -43,10 +43,13 @@ class TextIndex(Protocol):
 def words(query: str) -> list[str]:
     """The searchable words of what somebody typed; operators and punctuation of the databases never get through.
 
-    >>> words('"digits" OR ylecun/mnist*')
-    ['digits', 'or', 'ylecun', 'mnist']
+    Each word is there once, where it stands last, as the last one may be only begun.
+
+    >>> words('"digits" OR ylecun/mnist* or digits')
+    ['ylecun', 'mnist', 'or', 'digits']
     """
-    return re.findall(r"\w+", query.lower())[:MAX_WORDS]
+    typed = re.findall(r"\w+", query.lower())[:MAX_WORDS]
+    return list(dict.fromkeys(reversed(typed)))[::-1]
 
 
 class SqliteText:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 
-from sqlalchemy import Connection, Engine, delete, insert, select
+from sqlalchemy import Connection, Engine, delete, insert, select, update
 
 from commentary_hub.errors import HubConflict, HubNotFound, InputError
 from commentary_hub_server.rules.repositories import _holdings, _revisions
@@ -22,7 +22,7 @@ from commentary_hub_server.rules.repositories._quota import Quota
 from commentary_hub_server.rules.repositories._records import Change, Commit, Opened, Repository
 from commentary_hub_server.rules.repositories._revisions import HEADS, MAIN, TAGS, full_branch
 from commentary_hub_server.rules.repositories._trees import Draft, File, Node, find, find_all, walk
-from commentary_hub_server.rules.repositories.tables import refs
+from commentary_hub_server.rules.repositories.tables import refs, repositories
 from commentary_hub_server.store import Leases, Objects, taken
 
 Hook = Callable[[Connection, Repository, Commit], None]
@@ -239,6 +239,12 @@ class History:
         """Delete large objects for good (see `_holdings.remove`) and return the Xet hashes among them."""
         with self._engine.begin() as connection:
             return _holdings.remove(connection, repository, sha256s)
+
+    def begin_epoch(self, repository: Repository) -> None:
+        """Let clients forget what they know of this repository's xorbs: some have been forgotten here."""
+        with self._engine.begin() as connection:
+            mine = repositories.c.id == repository.id
+            connection.execute(update(repositories).where(mine).values(epoch=repositories.c.epoch + 1))
 
     def _store_large_text(self, changes: Sequence[Change], stored: Sequence[File | None]) -> None:
         """Text too large for the database becomes objects before the transaction that makes it visible."""

@@ -114,7 +114,7 @@ def large_files(connection: Connection, repository: Repository) -> list[LargeFil
 
 
 def remove(connection: Connection, repository: Repository, sha256s: Sequence[str]) -> list[str]:
-    """Delete large objects for good, which begins a new epoch, and return the Xet hashes among them.
+    """Delete large objects for good and return the Xet hashes among them.
 
     Revisions stay as they are, so an object that a branch or tag shows now is refused (`HubConflict`): delete the file
     in a commit first. Older revisions that name it answer that the entry is gone.
@@ -131,8 +131,6 @@ def remove(connection: Connection, repository: Repository, sha256s: Sequence[str
         select(holdings.c.xet, holdings.c.size_bytes).where(where, holdings.c.removed.is_(False))
     ).all()
     connection.execute(update(holdings).where(where).values(removed=True, xet=None))
-    mine = repositories.c.id == repository.id
-    connection.execute(update(repositories).where(mine).values(epoch=repositories.c.epoch + 1))
     _weigh(connection, repository, -sum(row.size_bytes for row in gone))
     return [row.xet for row in gone if row.xet is not None]
 

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import os
-from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from typing import IO
 
@@ -22,8 +19,8 @@ _BEHIND = 4
 class Received:
     """A body that arrived whole: a spool with its SHA-256."""
 
-    def __init__(self, spool: IO[bytes]) -> None:
-        self.spool, self._digest, self._at = spool, hashlib.sha256(), 0
+    def __init__(self, spool: IO[bytes], begin: Callable[[IO[bytes], int, int], None]) -> None:
+        self.spool, self._begin, self._digest, self._at = spool, begin, hashlib.sha256(), 0
 
     @property
     def sha256(self) -> str:
@@ -37,9 +34,7 @@ class Received:
     def write(self, data: bytes) -> None:
         """Write the next bytes, and have the disk begin with them now: then little is left to wait for at the end."""
         self.spool.write(data)
-        self.spool.flush()
-        if hasattr(os, "posix_fadvise"):
-            os.posix_fadvise(self.spool.fileno(), self._at, len(data), os.POSIX_FADV_DONTNEED)
+        self._begin(self.spool, self._at, len(data))
         self._at += len(data)
 
 
@@ -56,7 +51,7 @@ class Uploads:
         While it arrives, one thread hashes and another one writes it, each at most a few batches behind.
         """
         with self._objects.spool() as spool:
-            body, count = Received(spool), 0
+            body, count = Received(spool, self._objects.begin), 0
             async with _following(body.hash) as hashed, _following(body.write) as written:
                 async for batch in _batches(stream):
                     count += len(batch)
@@ -121,15 +116,39 @@ async def _batches(stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
 
 
 @asynccontextmanager
-async def _following(take: Callable[[bytes], None]) -> AsyncIterator[Callable[[bytes], Awaitable[None]]]:
-    """Hand batches in order to a thread that may be `_BEHIND` of them behind; what it raises, the next call raises."""
-    loop, waiting = asyncio.get_running_loop(), deque[asyncio.Future[None]]()
-    with ThreadPoolExecutor(1) as thread:
+async def _following(take: Callable[[bytes], None]) -> AsyncIterator[Callable[[bytes | None], Awaitable[None]]]:
+    """Hand batches in order to a thread that may be `_BEHIND` of them behind; what it raises, the next call raises.
 
-        async def put(batch: bytes) -> None:
-            if len(waiting) == _BEHIND:
-                await waiting.popleft()
-            waiting.append(loop.run_in_executor(thread, take, batch))
+    All that waits is taken in one go: while others keep the event loop busy, the thread has enough to do.
+    """
+    queue = asyncio.Queue[bytes | None](_BEHIND)
 
+    async def work() -> None:
+        ended = False
+        while not ended:
+            batches = [await queue.get()]
+            while not queue.empty():
+                batches.append(queue.get_nowait())
+            ended = batches[-1] is None
+            await asyncio.to_thread(_take_all, take, batches)
+
+    async def put(batch: bytes | None) -> None:
+        putting = asyncio.ensure_future(queue.put(batch))
+        await asyncio.wait({putting, task}, return_when=asyncio.FIRST_COMPLETED)
+        if not putting.done():  # nobody takes any more
+            putting.cancel()
+            task.result()
+
+    task = asyncio.create_task(work())
+    try:
         yield put
-        await asyncio.gather(*waiting)
+        await put(None)
+        await task
+    finally:
+        task.cancel()
+
+
+def _take_all(take: Callable[[bytes], None], batches: Iterable[bytes | None]) -> None:
+    for batch in batches:
+        if batch is not None:
+            take(batch)

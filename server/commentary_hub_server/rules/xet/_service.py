@@ -19,6 +19,7 @@ from ._xorb import MAX_SERIALISED_BYTES, XetRefused, Xorb, unpack_chunks, verify
 
 LEASE_S = 24 * 3600
 LINK_S = 3600
+KNOWN_S = 3600  # how long a client may build on a xorb of another repository without asking again
 MAX_SHARD_UNPACKED_BYTES = 64 << 30  # of all its files together
 MAX_SHARD_CHUNKS = 1 << 20  # of its files' segments, and of the tables of the xorbs that they name
 MAX_SHARD_SEGMENTS = 1 << 16
@@ -153,7 +154,7 @@ class XetService:
                     found[near] = xorb
         if not found:
             raise Unknown("no such chunk")
-        return write_shard(list(found.values()), secrets.token_bytes(32), LEASE_S // 2)
+        return write_shard(list(found.values()), secrets.token_bytes(32), KNOWN_S)
 
     def plan(self, scope: Scope, digest: bytes, start: int = 0, end: int | None = None) -> Plan:
         """Which chunks hold bytes [start, end) of a file of this repository."""

@@ -1,0 +1,74 @@
+"""Bodies on their way in: hashed and written whole, bounded, and given up without holding up anybody."""
+
+import asyncio
+import hashlib
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from commentary_hub.errors import DigestMismatch
+from commentary_hub_server.rules.uploads import Uploads
+from commentary_hub_server.store import open_objects
+
+DATA = os.urandom(5 << 20)
+
+
+async def arriving(data, piece=70_000, then=None):
+    for at in range(0, len(data), piece):
+        yield data[at : at + piece]
+    if then is not None:
+        raise then
+
+
+@pytest.fixture
+def uploads(tmp_path):
+    return Uploads(open_objects(str(tmp_path)), leases=None)
+
+
+async def received(uploads, stream, size):
+    async with uploads.receiving(stream, size) as body:
+        body.spool.seek(0)
+        return body.sha256, body.spool.read()
+
+
+@pytest.mark.parametrize("size", [0, 1, 1 << 20, len(DATA)])
+def test_every_byte_is_hashed_and_written_in_order(uploads, size):
+    digest, content = asyncio.run(received(uploads, arriving(DATA[:size]), size))
+    assert (digest, content) == (hashlib.sha256(DATA[:size]).hexdigest(), DATA[:size])
+
+
+@pytest.mark.parametrize(("size", "says"), [(len(DATA) - 1, "longer than"), (len(DATA) + 1, "send it again")])
+def test_another_length_than_announced_is_refused(uploads, size, says):
+    with pytest.raises(DigestMismatch, match=says):
+        asyncio.run(received(uploads, arriving(DATA), size))
+
+
+def test_a_full_disk_is_told_and_not_waited_for(uploads, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(uploads._objects, "begin", full)
+    with pytest.raises(OSError, match="No space left"):
+        asyncio.run(asyncio.wait_for(received(uploads, arriving(DATA * 4), 4 * len(DATA)), 30))
+
+
+def test_a_client_that_leaves_holds_up_nobody(uploads, monkeypatch, tmp_path):
+    monkeypatch.setattr(uploads._objects, "begin", lambda *_: time.sleep(0.3))
+
+    async def left_alone():
+        slowest, ended = (
+            0.0,
+            asyncio.ensure_future(received(uploads, arriving(DATA, then=ConnectionError()), len(DATA))),
+        )
+        while not ended.done():
+            began = time.perf_counter()
+            await asyncio.sleep(0.01)
+            slowest = max(slowest, time.perf_counter() - began)
+        with pytest.raises(ConnectionError):
+            await ended
+        return slowest
+
+    assert asyncio.run(left_alone()) < 0.25
+    assert not [path for path in Path(tmp_path).rglob("*") if path.is_file()]
