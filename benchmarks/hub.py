@@ -208,11 +208,23 @@ def sha256_of(path):
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def copy_seconds(path):
+    """Seconds until a copy is durable: the floor of every upload."""
+    began = time.perf_counter()
+    with path.open("rb") as source, tempfile.TemporaryFile(dir=path.parent) as target:
+        shutil.copyfileobj(source, target, 1 << 20)
+        target.flush()
+        os.fsync(target.fileno())
+        return time.perf_counter() - began
+
+
 def fresh(folder, size):
+    """A new file, and nothing left for the disk to write: nobody pays for what came before."""
     path = folder / "random.bin"
     with path.open("wb") as file:
         for _ in range(size >> 20):
             file.write(os.urandom(1 << 20))
+    os.sync()
     return path
 
 
@@ -224,13 +236,17 @@ def transfers(folder, size):
     token = world.directory.create_token("ada")
     world.repositories.create("dataset", "ada", "set", private=False)
     world.engine.dispose()
-    up = {"sha256 of the file": [], "LFS, one PUT (curl)": [], "LFS, huggingface_hub": [], "Xet, huggingface_hub": []}
+    up = {"sha256 of the file": [], "copy that is on disk": []}
+    up |= {"LFS, one PUT (curl)": [], "LFS, huggingface_hub": [], "Xet, huggingface_hub": []}
     with hub(data) as plain, hub(data, COMMENTARY_HUB_ACCEL_PREFIX="/objects") as behind:
         for turn in range(TURNS):
             path = fresh(folder, size)
             began = time.perf_counter()
             sha256 = sha256_of(path)
             up["sha256 of the file"].append(size / (time.perf_counter() - began))
+            up["copy that is on disk"].append(size / copy_seconds(path))
+            path = fresh(folder, size)
+            sha256 = sha256_of(path)
             up["LFS, one PUT (curl)"].append(curl("-T", str(path), lfs_link(plain, token, sha256, size)))
             for name, more in (("LFS", {"HF_HUB_DISABLE_XET": "1"}), ("Xet", {})):
                 path = fresh(folder, size)
