@@ -16,7 +16,7 @@ from commentary_hub.evidence._arms import (
     weighted_arm,
     with_trusted,
 )
-from commentary_hub.evidence._certificate import auroc, hardware
+from commentary_hub.evidence._certificate import OUTCOME_WORDS, auroc, hardware, verdict_of
 from commentary_hub.evidence._compare import Progress, compare
 from commentary_hub.evidence._competitors import Filtered, cleanlab_filter, mixup_arm, smoothing_arm, trimming_arm
 from commentary_hub.evidence._controls import Trial, arms_of, example_weights
@@ -32,6 +32,7 @@ __all__ = [
     "AGREEMENT_RULE",
     "COMMENTARY",
     "INTERVAL_RULE",
+    "OUTCOME_WORDS",
     "VERDICT_RULE",
     "Arm",
     "Budget",
@@ -66,6 +67,7 @@ __all__ = [
     "standard_arms",
     "train",
     "trimming_arm",
+    "verdict_of",
     "verified",
     "verify",
     "weighted_arm",

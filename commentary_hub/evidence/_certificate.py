@@ -24,7 +24,8 @@ from commentary_hub.evidence._runs import Comparison
 from commentary_hub.evidence._statistics import interval
 from commentary_hub.manifest import BreakEven, Outcome, Verdict, judge
 
-_WORDS = {"helps": "helps", "no_difference": "makes no difference", "hurts": "hurts"}
+OUTCOME_WORDS = {"helps": "helps", "no_difference": "makes no difference", "hurts": "hurts"}
+"""How a sentence about the commentary goes on, by outcome."""
 
 
 def verdicts_of(compared: Comparison) -> tuple[Verdict, ...]:
@@ -34,14 +35,18 @@ def verdicts_of(compared: Comparison) -> tuple[Verdict, ...]:
         for arm in compared.arms:
             if arm == COMMENTARY:
                 continue
-            mean, bounds = compared.difference(student, arm)
-            outcome = judge(bounds)
-            sentence = (
-                f"With student {student} the commentary {_WORDS[outcome]} against {arm}: "
-                f"{100 * mean:+.1f} points of accuracy [{100 * bounds[0]:+.1f}, {100 * bounds[1]:+.1f}]."
-            )
-            found.append(Verdict(student=student, control=arm, outcome=outcome, sentence=sentence))
+            found.append(verdict_of(student, arm, *compared.difference(student, arm)))
     return tuple(found)
+
+
+def verdict_of(student: str, control: str, mean: float, bounds: tuple[float, float]) -> Verdict:
+    """The verdict on the difference of commentary minus ``control``, of which ``bounds`` are the 95 % interval."""
+    outcome = judge(bounds)
+    sentence = (
+        f"With student {student} the commentary {OUTCOME_WORDS[outcome]} against {control}: "
+        f"{100 * mean:+.1f} points of accuracy [{100 * bounds[0]:+.1f}, {100 * bounds[1]:+.1f}]."
+    )
+    return Verdict(student=student, control=control, outcome=outcome, sentence=sentence)
 
 
 def outcome_of(verdicts: Sequence[Verdict], arms: Sequence[Arm]) -> Outcome:
@@ -65,7 +70,7 @@ def summary_of(
 ) -> str:
     """Plain words: the numbers against plain training, then what it was not better than."""
     plain = plain_of(arms)
-    parts = [f"The commentary {_WORDS[outcome]} by the stated rule."]
+    parts = [f"The commentary {OUTCOME_WORDS[outcome]} by the stated rule."]
     for student in compared.students:
         if plain not in compared.arms:
             continue

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -58,8 +58,7 @@ def with_sources(
         )
     if len(sources) != len(dataset):
         raise InputError(f"there are {len(sources):,} sources for {len(dataset):,} examples: give one for each")
-    numbers = {source: number for number, source in enumerate(mixture.sources)}
-    row_sources = torch.tensor([numbers.get(source, -1) for source in sources])
+    row_sources = _numbers(mixture, sources)
     known = int((row_sources >= 0).sum())
     if not known:
         raise BindingError(
@@ -93,7 +92,7 @@ class StreamSources:
         if not isinstance(peeked[0], Mapping) or sources not in peeked[0]:
             raise InputError(f"the stream's samples have no entry {sources!r}: let it yield dictionaries that have")
         self.column = sources
-        self._numbers = {source: number for number, source in enumerate(mixture.sources)}
+        self._mixture = mixture
         found = self.numbers([sample[sources] for sample in peeked])
         if not (found >= 0).any():
             raise BindingError(
@@ -114,7 +113,7 @@ class StreamSources:
 
     def numbers(self, sources: Sequence[Any]) -> Tensor:
         """Source numbers int64 [n], -1 for what the mixture does not know."""
-        return torch.tensor([self._numbers.get(source, -1) for source in sources])
+        return _numbers(self._mixture, sources)
 
     def meet(self, numbers: Tensor, commentary: MixtureWeights) -> None:
         """Count a batch, before it is weighed by ``commentary``; nothing where the shares were said."""
@@ -124,4 +123,9 @@ class StreamSources:
             commentary.tell(torch.maximum(self._counts, self._peeked) if few else self._counts)
 
     def _counted(self, numbers: Tensor) -> Tensor:
-        return torch.bincount(numbers[numbers >= 0], minlength=len(self._numbers)).double()
+        return torch.bincount(numbers[numbers >= 0], minlength=len(self._mixture.sources)).double()
+
+
+def _numbers(mixture: MixtureWeights, sources: Iterable[Any]) -> Tensor:
+    numbers = {source: number for number, source in enumerate(mixture.sources)}
+    return torch.tensor([numbers.get(source, -1) for source in sources])

@@ -10,9 +10,7 @@ import numpy as np
 from commentary_hub import artefact, evidence
 from commentary_hub.artefact import StoredCommentary
 from commentary_hub.evidence import COMMENTARY, INTERVAL_RULE
-from commentary_hub.manifest import Evidence, Measurement, Outcome, Protocol, Verdict, judge
-
-WORDS = {"helps": "helps", "no_difference": "makes no difference", "hurts": "hurts"}
+from commentary_hub.manifest import Evidence, Measurement, Outcome, Protocol, Verdict
 
 
 def certificate(
@@ -32,7 +30,7 @@ def certificate(
     """
     cells = [_cell(settings, found, wrong, arm) for wrong in settings["measured"] for arm in (COMMENTARY, *notes)]
     verdicts = tuple(_verdict(one) for one in cells if one.difference_ci95 is not None)
-    student = _student(settings, settings["decides"])
+    student = student_of(settings, settings["decides"])
     deciding = [one.outcome for one in verdicts if one.student == student and one.control in settings["against"]]
     outcome: Outcome = "hurts" if "hurts" in deciding else "no_difference"
     outcome = "helps" if set(deciding) == {"helps"} else outcome
@@ -55,7 +53,8 @@ def certificate(
     )
 
 
-def _student(settings: Mapping[str, Any], wrong: float) -> str:
+def student_of(settings: Mapping[str, Any], wrong: float) -> str:
+    """What a share of wrong support labels is called among students."""
     return f"{settings['student']['name']}, {wrong:.0%} of the support labels wrong"
 
 
@@ -63,7 +62,7 @@ def _cell(settings: Mapping[str, Any], found: Sequence[Mapping[str, Any]], wrong
     runs = [one["accuracies"][str(wrong)] for one in found]
     accuracy = [one[arm] for one in runs]
     common = {
-        "student": _student(settings, wrong),
+        "student": student_of(settings, wrong),
         "control": arm,
         "runs": sum(map(len, accuracy)),
         "accuracy_mean": float(np.mean(accuracy)),
@@ -81,19 +80,14 @@ def _cell(settings: Mapping[str, Any], found: Sequence[Mapping[str, Any]], wrong
 def _verdict(one: Measurement) -> Verdict:
     assert one.difference_mean is not None
     assert one.difference_ci95 is not None
-    outcome = judge(one.difference_ci95)
-    low, high = one.difference_ci95
-    sentence = (
-        f"With {one.student} the commentary {WORDS[outcome]} against {one.control}: "
-        f"{100 * one.difference_mean:+.1f} points of accuracy [{100 * low:+.1f}, {100 * high:+.1f}]."
-    )
-    return Verdict(student=one.student, control=one.control, outcome=outcome, sentence=sentence)
+    return evidence.verdict_of(one.student, one.control, one.difference_mean, one.difference_ci95)
 
 
 def _summary(outcome: Outcome, cells: Sequence[Measurement], settings: Mapping[str, Any]) -> str:
     level = {one.control: one.accuracy_mean for one in cells}
     return (
-        f"The commentary {WORDS[outcome]} by the stated rule. On {settings['ways']}-way {settings['shots']}-shot "
+        f"The commentary {evidence.OUTCOME_WORDS[outcome]} by the stated rule. On {settings['ways']}-way "
+        f"{settings['shots']}-shot "
         f"episodes of alphabets that nobody trained on, with {settings['decides']:.0%} of the support labels wrong, "
         f"MAML answers {100 * level[COMMENTARY]:.1f} % of the queries right with it, "
         f"{100 * level['none']:.1f} % without (none)."
@@ -104,7 +98,7 @@ def _protocol(
     found: Sequence[Mapping[str, Any]], settings: Mapping[str, Any], notes: Mapping[str, str], criterion: str
 ) -> Protocol:
     return Protocol(
-        students=tuple(_student(settings, wrong) for wrong in settings["measured"]),
+        students=tuple(student_of(settings, wrong) for wrong in settings["measured"]),
         controls=tuple(notes),
         seeds=settings["episodes"],
         learning_runs=len(found),

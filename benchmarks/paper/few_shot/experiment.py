@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from benchmarks.paper.few_shot.certificate import certificate
+from benchmarks.paper.few_shot.certificate import certificate, student_of
 from benchmarks.paper.section import WORDS, Section, Table, percent
 from benchmarks.paper.work import Work
 from commentary_hub import artefact, evidence, insight
@@ -29,7 +29,7 @@ from commentary_hub.learning import (
     check_new_classes,
     learn_episodes,
 )
-from commentary_hub.manifest import judge
+from commentary_hub.manifest import Evidence, judge
 from commentary_hub.networks import Conv4, network
 from commentary_hub.recipes import CheckpointFile, save
 
@@ -54,7 +54,7 @@ def run(work: Work) -> Section:
     stored = artefact.load(work.folder / "artefacts" / "support-weights-0")
     proof = certificate(stored, found, work.plan.settings, NOTES, criterion=work.plan.criterion, device=work.device)
     work.put_card(stored, proof, {"comparison.png": insight.comparison(proof)})
-    return _section(work, found)
+    return _section(work, found, proof)
 
 
 def _run(work: Work, data: Mapping[str, Examples], number: int) -> dict[str, Any]:
@@ -230,22 +230,19 @@ def _detection(weights: Commentary, episodes: Episodes, seeds: range) -> Iterato
         yield auroc(found, ~episode.mistaken)
 
 
-def _section(work: Work, found: list[dict[str, Any]]) -> Section:
+def _section(work: Work, found: list[dict[str, Any]], proof: Evidence) -> Section:
     settings = work.plan.settings
-    rows, said, outcomes = [], [], set()
-    for wrong in map(str, settings["measured"]):
-        runs = [one["accuracies"][wrong] for one in found]
-        for arm in runs[0]:
-            accuracy = [one[arm] for one in runs]
-            paired = [[a - b for a, b in zip(one[OURS], one[arm], strict=True)] for one in runs]
-            mean, interval = float(np.mean(paired)), evidence.interval(paired, bounds=(-1, 1))
-            cells = ["", ""] if arm == OURS else [percent(mean, interval, signed=True), WORDS[judge(interval)]]
-            level = percent(float(np.mean(accuracy)), evidence.interval(accuracy, bounds=(0, 1)))
-            rows.append([f"{float(wrong):.0%}", f"**{arm}**" if arm == OURS else arm, level, *cells])
-            if float(wrong) == settings["decides"] and arm in settings["against"]:
-                outcomes.add(judge(interval))
-                said.append(f"{arm} {percent(mean, interval, signed=True)}")
-    outcome = "hurts" if "hurts" in outcomes else "helps" if outcomes == {"helps"} else "no_difference"
+    deciding, rows, said = student_of(settings, settings["decides"]), [], []
+    shares = {student_of(settings, wrong): f"{wrong:.0%}" for wrong in settings["measured"]}
+    for one in proof.measurements:
+        level, paired = percent(one.accuracy_mean, one.accuracy_ci95), one.difference_ci95
+        if paired is None:
+            rows.append([shares[one.student], f"**{one.control}**", level, "", ""])
+            continue
+        points = percent(one.difference_mean or 0.0, paired, signed=True)
+        rows.append([shares[one.student], one.control, level, points, WORDS[judge(paired)]])
+        if one.student == deciding and one.control in settings["against"]:
+            said.append(f"{one.control} {points}")
     detected = {w: np.mean([one["detected"][w] for one in found]) for w in found[0]["detected"]}
     says = ", ".join(f"{value:.2f} with {float(wrong):.0%} wrong" for wrong, value in detected.items())
     caption = (
@@ -253,7 +250,7 @@ def _section(work: Work, found: list[dict[str, Any]]) -> Section:
         f"{settings['episodes']} episodes an arm and share of wrong support labels"
     )
     return work.section(
-        outcome=outcome,
+        outcome=proof.outcome,
         verdict=f"Commentary minus control with {settings['decides']:.0%} wrong support labels, points: "
         f"{', '.join(said)}.",
         tables=[
