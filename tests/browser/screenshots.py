@@ -1,6 +1,7 @@
 """Pictures of every page at three widths, light and dark, to be looked at: ``python tests/browser/screenshots.py DIR``.
 
-``--only PART`` takes the pages whose name holds PART; ``--widths 375`` only these widths.
+``--only PART`` takes the pages whose name holds PART; ``--widths 375`` only these widths. ``DIR/light.png`` and
+``DIR/dark.png`` show the tops of all pages at the middle width: what was looked at last is kept in ``looks/``.
 """
 
 import argparse
@@ -10,12 +11,14 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[2] / "server")]
 
+from PIL import Image  # noqa: E402
 from playwright.sync_api import sync_playwright  # noqa: E402
 
 from tests.browser.serving import FLAGS, listening, sign_in  # noqa: E402
 from tests.server.catalogue.seeding import world  # noqa: E402
 
 WIDTHS = (375, 768, 1440)
+TILE, ACROSS = (220, 300), 9
 
 
 def pages(catalogue):
@@ -66,6 +69,18 @@ def catalogue_before(entry):
     return MemoryShelf.name_of(entry.repo_id, 0)
 
 
+def sheet(folder, scheme):
+    """The tops of all pages at the middle width on one small picture."""
+    files = sorted(folder.glob(f"*-{WIDTHS[1]}-{scheme}.png"))
+    (wide, high), rows = TILE, -(-len(files) // ACROSS)
+    found = Image.new("RGB", (ACROSS * (wide + 4), rows * (high + 4)), "gray")
+    for number, file in enumerate(files):
+        page = Image.open(file).convert("RGB")
+        page = page.resize((wide, page.height * wide // page.width)).crop((0, 0, wide, high))
+        found.paste(page, (number % ACROSS * (wide + 4), number // ACROSS * (high + 4)))
+    found.quantize(32).save(folder / f"{scheme}.png", optimize=True)
+
+
 def main():
     """Take them."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -94,6 +109,7 @@ def main():
                     page.screenshot(path=options.folder / f"{name}-{width}-{scheme}.png", full_page=True)
                     context.clear_cookies()
                 context.close()
+            sheet(options.folder, scheme)
         browser.close()
 
 
