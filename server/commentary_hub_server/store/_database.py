@@ -43,13 +43,13 @@ def private_file(path: Path) -> None:
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600))
 
 
-def migrate(engine: Engine) -> None:
-    """Bring the tables to this version's form; safe to call from several processes at start."""
+def migrate(engine: Engine, revision: str = "head") -> None:
+    """Bring the tables to this version's form (or an older one's); safe to call from several processes at start."""
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).with_name("migrations")))
     with one_at_a_time(engine), engine.begin() as connection:
         config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+        command.upgrade(config, revision)
 
 
 @contextmanager

@@ -1,10 +1,12 @@
 """The catalogue on PostgreSQL answers as on SQLite; a throwaway cluster, where the server's binaries are installed."""
 
 import random
+import uuid
 
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, text
 
 from commentary_hub_server.rules.catalogue import Catalogue, Query, Viewer
+from commentary_hub_server.store import connect, migrate
 from tests.server.catalogue.seeding import RANKED, put_ranked, world
 
 
@@ -54,4 +56,35 @@ def test_both_databases_give_the_same_answers(postgresql_host):
         assert [entry.repo_id for entry in first.entries + rest.entries] == RANKED
     there.remove(entries[0].repo_id)
     assert there.one(entries[0].repo_id, admin) is None
+    engine.dispose()
+
+
+def test_what_was_catalogued_before_the_order_by_relevance_is_ranked_like_the_rest(postgresql_host):
+    name = f"old_{uuid.uuid4().hex[:12]}"
+    admin = create_engine(f"postgresql+psycopg://hub@/postgres?host={postgresql_host}", isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {name}"))
+    admin.dispose()
+    engine = connect(f"postgresql://hub@/{name}?host={postgresql_host}")
+    migrate(engine, "0003")
+    catalogue = Catalogue(engine)
+    catalogue.create()
+    zero = put_ranked(catalogue)
+    with engine.begin() as connection:  # one heap of words, as it was then
+        connection.execute(text("UPDATE catalogue_text SET words = setweight(words, 'D')"))
+    catalogue.put(zero)
+
+    def ranked(words):
+        return [entry.repo_id for entry in catalogue.search(Query(words)).entries]
+
+    def newest():
+        with engine.connect() as connection:
+            return connection.execute(text("SELECT words::text FROM catalogue_text ORDER BY rowid DESC")).scalar()
+
+    before, fresh = ranked("robust"), newest()
+    migrate(engine)
+    assert before != RANKED
+    assert ranked("robust") == RANKED
+    assert ranked("digits robust") == RANKED
+    assert newest() == fresh  # what says already where its words stand stays as it is
     engine.dispose()
