@@ -1,10 +1,12 @@
-"""Let AUM and TRAK write their files anew: ``python tests/interchange/written/write.py FOLDER``.
+"""Let AUM, TRAK and dataset cartography write their files anew: ``python tests/interchange/written/write.py FOLDER``.
 
-Needs ``pip install --no-deps aum==1.0.2 traker==0.3.2`` beside pandas; no test does. The model and its scores are the
-same each time, so that a newer version of a tool shows what it writes otherwise.
+Needs ``pip install --no-deps aum==1.0.2 traker==0.3.2 seaborn==0.13.2`` beside pandas and matplotlib, and a checkout of
+allenai/cartography (commit 6c43e86) on PYTHONPATH; no test does. The model and its scores are the same each time, so
+that a newer version of a tool shows what it writes otherwise.
 """
 
 import shutil
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -22,24 +24,46 @@ def digits():
     return torch.from_numpy(found.data[: SIZE + TARGETS]).float() / 16, torch.from_numpy(found.target[: SIZE + TARGETS])
 
 
-def write_aum(folder):
-    """Train one linear model and let AUM follow it; returns the model."""
-    from aum import AUMCalculator
-
+def training():
+    """Train one linear model: it, and (epoch, places, logits) of each batch before its step."""
     torch.manual_seed(0)
     inputs, targets = digits()
-    model = torch.nn.Linear(64, 10)
+    model, batches = torch.nn.Linear(64, 10), []
     optimiser = torch.optim.SGD(model.parameters(), lr=0.1)
-    calculator = AUMCalculator(str(folder))
-    for _ in range(EPOCHS):
+    for epoch in range(EPOCHS):
         for places in torch.randperm(SIZE).split(BATCH):
             logits = model(inputs[places])
-            calculator.update(logits.detach(), targets[places], places.tolist())
+            batches.append((epoch, places, logits.detach()))
             optimiser.zero_grad()
             functional.cross_entropy(logits, targets[places]).backward()
             optimiser.step()
+    return model, batches
+
+
+def write_aum(batches, folder):
+    """Let AUM follow the training."""
+    from aum import AUMCalculator
+
+    targets = digits()[1]
+    calculator = AUMCalculator(str(folder))
+    for _, places, logits in batches:
+        calculator.update(logits, targets[places], places.tolist())
     calculator.finalize()
-    return model
+
+
+def write_cartography(batches, folder):
+    """Log the training dynamics with cartography's own logger, and let its script compute the metrics."""
+    from cartography.selection.selection_utils import log_training_dynamics
+
+    targets = digits()[1]
+    with tempfile.TemporaryDirectory() as place:
+        for epoch in range(EPOCHS):
+            order = torch.cat([places for number, places, _ in batches if number == epoch])
+            logits = torch.cat([logits for number, _, logits in batches if number == epoch])
+            log_training_dynamics(place, epoch, order.tolist(), logits.tolist(), targets[order].tolist())
+        script = "cartography.selection.train_dy_filtering"
+        subprocess.run([sys.executable, "-m", script, "--model_dir", place], check=True)
+        shutil.copy(Path(place, "td_metrics.jsonl"), folder)
 
 
 def write_trak(model, folder):
@@ -72,4 +96,7 @@ def write_trak(model, folder):
 if __name__ == "__main__":
     out = Path(sys.argv[1])
     out.mkdir(parents=True, exist_ok=True)
-    write_trak(write_aum(out), out)
+    trained, logged = training()
+    write_aum(logged, out)
+    write_cartography(logged, out)
+    write_trak(trained, out)
