@@ -186,7 +186,7 @@ def build_app(settings: Settings, world: World | None = None) -> FastAPI:
         pages.build_router(world.catalogue, world.shelf, membership, world.secret, secure=secure),
         include_in_schema=False,
     )
-    app.add_middleware(Bounded)
+    app.add_middleware(Bounded, knows=lambda header: doors.bearer(header).user is not None)
     app.add_middleware(Observed, metrics=metrics, rate_limit=settings.rate_limit)
     app.add_middleware(hub.raw_path_middleware)
     return app

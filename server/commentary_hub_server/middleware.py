@@ -12,23 +12,28 @@ import time
 import traceback
 import uuid
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
 import structlog
 from fastapi import HTTPException
+from fastapi.concurrency import run_in_threadpool
 from prometheus_client import Counter, Histogram
+
+from commentary_hub.errors import HubAccessDenied
 
 Message = MutableMapping[str, Any]
 App = Callable[[Message, Any, Any], Awaitable[None]]
 _ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _SIGNED = re.compile(r"/(lfs(?:/put|/part|/complete|/verify)?|cas/[^/]+/v1/xorb-bytes)/[^/]+$")
-# How many bytes a body may have, by the first pattern that its address matches; None: whoever reads it counts.
-_BODIES = (
-    (re.compile(r"/lfs/(put|part)/|/cas/[^/]+/v[12]/"), None),
-    (re.compile(r"/api/(datasets|models)/[^/]+/[^/]+/commit/"), 256 << 20),
-    (re.compile(r"/api/|/lfs/|.*\.git/info/lfs/"), 8 << 20),
-    (re.compile(r""), 64 << 10),  # forms of pages
+# How many bytes a body may have, by the first pattern that its address matches: from a stranger, and from a user.
+# Where the two are the same, the route asks who sends it before it reads; None: it also counts.
+_BODIES: tuple[tuple[re.Pattern[str], int | None, int | None], ...] = (
+    (re.compile(r"/lfs/(put|part)/|/cas/[^/]+/v[12]/"), None, None),
+    (re.compile(r"/api/(datasets|models)/[^/]+/[^/]+/commit/"), 256 << 20, 256 << 20),
+    # The framework parses these before it asks a route. What strangers need fits: a batch of 1,000 objects.
+    (re.compile(r"/api/|/lfs/|.*\.git/info/lfs/"), 256 << 10, 8 << 20),
+    (re.compile(r""), 64 << 10, 64 << 10),  # forms of pages
 )
 _WINDOW_S = 60
 _CLIENTS = 10_000
@@ -137,33 +142,57 @@ class Observed:
 
 
 class Bounded:
-    """Refuses a body that is longer than its address may have: by its announced length, or while it arrives."""
+    """Refuses a body that is longer than its address may have: by its announced length, or while it arrives.
 
-    def __init__(self, app: App) -> None:
-        self._app = app
+    ``knows``: Authorization header → whether a user sends it; raises `HubAccessDenied` for a wrong token. It is asked
+    for bodies alone that are longer than a stranger's may be, before more of them is read.
+    """
+
+    def __init__(self, app: App, *, knows: Callable[[str], bool]) -> None:
+        self._app, self._knows = app, knows
 
     async def __call__(self, scope: Message, receive: Any, send: Any) -> None:
         """Handle one connection."""
         path = scope.get("path", "")
-        limit = next(size for pattern, size in _BODIES if pattern.match(path))
-        if scope["type"] != "http" or limit is None:
+        few, limit = next((few, many) for pattern, few, many in _BODIES if pattern.match(path))
+        if scope["type"] != "http" or few is None or limit is None:
             await self._app(scope, receive, send)
             return
-        count = 0
+        headers = dict(scope["headers"])
+        count, free = 0, few
 
         async def counted() -> Message:
-            nonlocal count
+            nonlocal count, free
             message: Message = await receive()
             count += len(message.get("body", b""))
-            if count > limit:
-                raise HTTPException(413, f"at most {limit:,} bytes are taken here")
+            if count > free:
+                await self._admit(headers, count, few, limit)
+                free = limit
             return message
 
-        announced = dict(scope["headers"]).get(b"content-length", b"0")
-        if announced.isdigit() and int(announced[:20]) > limit:
-            await _reply(send, 413, f"at most {limit:,} bytes are taken here", (b"connection", b"close"))
-            return
+        announced = headers.get(b"content-length", b"0")
+        length = int(announced[:20]) if announced.isdigit() else 0
+        if length > few:
+            try:
+                await self._admit(headers, length, few, limit)
+            except HTTPException as error:
+                await _reply(send, error.status_code, error.detail, (b"connection", b"close"))
+                return
+            free = limit
         await self._app(scope, counted, send)
+
+    async def _admit(self, headers: Mapping[bytes, bytes], length: int, few: int, limit: int) -> None:
+        """Refuse more than ``few`` bytes of a stranger, and more than ``limit`` of anybody."""
+        close = {"Connection": "close"}
+        if length > limit:
+            raise HTTPException(413, f"at most {limit:,} bytes are taken here", close)
+        if few < limit:
+            try:
+                known = await run_in_threadpool(self._knows, headers.get(b"authorization", b"").decode("latin-1"))
+            except HubAccessDenied as error:
+                raise HTTPException(401, error.message, close) from error
+            if not known:
+                raise HTTPException(401, f"Log in first: without a token at most {few:,} bytes are taken here", close)
 
 
 def _shown(path: str) -> str:

@@ -3,10 +3,12 @@
 The tables below name every route. A new route that is in none of them fails the first test.
 """
 
+import contextlib
 import hashlib
 import itertools
 import json
 import re
+import socket
 import time
 
 import httpx2
@@ -144,12 +146,16 @@ def _change(path, data):
     return Change(path, data=data)
 
 
-def ask(hub, route, name, token=None, body=None):
+def address(route, name):
     method, path = route.split(" ", 1)
-    kind = "dataset" if "/datasets/" in path else "model"
     path = path.replace("{kind}s", "datasets").replace("{repo:path}", f"ada/{name}")
     path = path.replace("{owner}", "ada").replace("{name}", name)
-    path = re.sub(r"\{([a-z:]+)\}", lambda found: PLACES[found[1]], path)
+    return method, re.sub(r"\{([a-z:]+)\}", lambda found: PLACES.get(found[1], "x"), path)
+
+
+def ask(hub, route, name, token=None, body=None):
+    method, path = address(route, name)
+    kind = "dataset" if "/datasets/" in path else "model"
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     settings = {}
     if "paths-info" in path:
@@ -176,6 +182,61 @@ def test_every_route_is_in_a_table(hub):
     there = {one for one in all_routes(build_app(hub.world.settings, hub.world).routes) if " /{path:path}" not in one}
     assert there - known == set(), "say in this file who may use these routes"
     assert known - there == set()
+
+
+def test_a_stranger_makes_no_route_read_or_parse_much(hub):
+    """The refusal comes before the body, whichever token was made up, and says nothing of what is private."""
+    host, port = hub.url.removeprefix("http://").split(":")
+
+    def announced(route, name, headers):
+        method, path = address(route, name)
+        with socket.create_connection((host, int(port)), 10) as connection:
+            lines = [f"{method} {path} HTTP/1.1", "Host: hub", "Content-Type: application/json", *headers]
+            connection.sendall("\r\n".join([*lines, "Content-Length: 300000", "", ""]).encode())
+            return connection.recv(4000).split(b" ", 2)[1]
+
+    routes = {
+        one for one in all_routes(build_app(hub.world.settings, hub.world).routes) if one[:3] not in {"GET", "HEA"}
+    }
+    assert len(routes) > 40
+    for route in sorted(routes):
+        for headers in ([], ["Authorization: Bearer hf_invented_token"]):
+            seen = {announced(route, name, headers) for name in ("secret", "absent")}
+            assert seen <= {b"401", b"403", b"404", b"413"}, (route, seen)
+            assert len(seen) == 1, (route, seen)
+
+
+@pytest.mark.parametrize("path", ["/api/validate-yaml", "/datasets/ada/open.git/info/lfs/objects/batch"])
+def test_a_body_without_a_length_ends_where_a_stranger_may_send_no_more(hub, path):
+    sent = 0
+
+    def endless(size):
+        nonlocal sent
+        while sent < size:
+            sent += 1 << 16
+            yield b" " * (1 << 16)
+
+    for token, size, status in ((None, 1 << 27, 401), ("hf_invented", 1 << 27, 401), (hub.ada, 1 << 22, 400)):
+        sent, headers = 0, {"Content-Type": "application/json"}
+        if token:
+            headers["Authorization"] = f"Bearer {token}"
+        with contextlib.suppress(httpx2.TransportError):  # cut off while it was still sending
+            reply = httpx2.post(f"{hub.url}{path}", content=endless(size), headers=headers, timeout=30)
+            assert reply.status_code == status
+        assert (sent == size) is (status == 400), token
+
+
+def test_what_a_stranger_needs_fits(hub):
+    objects = [{"oid": f"{n:064x}", "size": 10**12} for n in range(1000)]
+    ask = {"operation": "download", "transfers": ["basic"], "objects": objects, "hash_algo": "sha256"}
+    reply = httpx2.post(f"{hub.url}/datasets/ada/open.git/info/lfs/objects/batch", json=ask, timeout=30)
+    assert reply.status_code == 200
+    card = {"content": "---\nlicense: mit\n---\n" + "text " * 40_000, "repoType": "dataset"}
+    assert httpx2.post(f"{hub.url}/api/validate-yaml", json=card).status_code == 200
+    card["content"] *= 2
+    assert httpx2.post(f"{hub.url}/api/validate-yaml", json=card).status_code == 401
+    known = {"Authorization": f"Bearer {hub.token('eve')}"}
+    assert httpx2.post(f"{hub.url}/api/validate-yaml", json=card, headers=known).status_code == 200
 
 
 @pytest.mark.parametrize("route", [line for line in READS.splitlines() if line])

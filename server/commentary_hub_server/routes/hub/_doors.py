@@ -100,11 +100,15 @@ class Doors:
 
     def profile(self, request: Request) -> Profile:
         """Who asks, by their bearer token; a wrong token is refused, none is a stranger."""
-        scheme, _, token = request.headers.get("authorization", "").partition(" ")
-        profile = self.directory.by_token(token.strip() if scheme.lower() == "bearer" and token.strip() else None)
+        profile = self.bearer(request.headers.get("authorization", ""))
         if profile.user is not None:
             request.state.caller = profile.user.name  # for the rate limit
         return profile
+
+    def bearer(self, header: str) -> Profile:
+        """Who an Authorization header belongs to."""
+        scheme, _, token = header.partition(" ")
+        return self.directory.by_token(token.strip() if scheme.lower() == "bearer" and token.strip() else None)
 
     def repository(self, request: Request, kind: str, owner: str, name: str, *, write: bool = False) -> Repository:
         """The repository, if it exists for the one who asks; a private one is missing for everybody else."""
