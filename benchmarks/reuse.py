@@ -11,7 +11,8 @@
 - ``rows``: tables of 10⁶, 10⁷ (and with ``--full`` 10⁸) rows: opened by memory map, bound to 50,000 examples, looked
   up in batches of 128, and matched with all their own keys; each size in a process of its own, with its memory. Then
   a hundred and ten thousand of their rows are read by ranges from a web server on the loopback, as from a hub:
-  requests, bytes, time. The tables are real files of random keys, which each part has to find.
+  requests, bytes, time; once it answers several ranges at once, once only single ones. The tables are real files of
+  random keys, which each part has to find.
 
 Run: ``python benchmarks/reuse.py [--only PART …] [--quick | --full] [--json FILE]``
 """
@@ -34,7 +35,7 @@ import numpy as np
 import torch
 from datasets import Dataset, Features, Value
 from datasets import Image as ImageFeature
-from huggingface_hub.utils import get_session
+from huggingface_hub import HfApi
 from PIL import Image
 from safetensors.torch import save_file
 from starlette.applications import Starlette
@@ -52,13 +53,14 @@ from commentary_hub.commentaries import (
     ExampleWeights,
 )
 from commentary_hub.data import content_keys, dataset_keys, raw_examples, target_digests
+from commentary_hub.hub import Remote
 from commentary_hub.manifest import DatasetBinding, KeyScheme, Manifest, read_manifest
 from commentary_hub.networks import network
 from commentary_hub.reuse import bind
 from commentary_hub.reuse._match import KeyIndex
 from tests.browser.serving import listening
 
-BOUND, PARTS = 50_000, (100, 10_000)
+BOUND, PARTS, RANDOM = 50_000, (100, 10_000), "random/rows"
 CHARGED = {"table": 0.02, "mixture": 0.02, "blend": 0.05}
 """The most that a kind may add to the ResNet-18's step."""
 
@@ -227,8 +229,9 @@ def rows_part(options):
         )
         for part in line["parts"]:
             print(
-                f"  {part['rows']:12,} rows of them by range: {part['requests']:,} requests, {part['mb']:.2f} MB "
-                f"({part['mb'] / line['file_mb']:.2%} of the file), {part['seconds']:.2f} s"
+                f"  {part['rows']:12,} rows of them by {'ranges' if part['several_ranges'] else 'single ranges'}: "
+                f"{part['requests']:,} requests, {part['mb']:.2f} MB ({part['mb'] / line['file_mb']:.2%} of the file), "
+                f"{part['seconds']:.2f} s"
             )
     return found
 
@@ -253,7 +256,7 @@ def write_table(folder, size):
     digests = target_digests(examples.tensors[1])[np.argsort(content_keys(examples.tensors[0]).view(">u8")[:, 0])]
     targets = np.zeros((size, 8), np.uint8)
     targets[places + np.arange(BOUND)] = digests
-    binding = DatasetBinding(identity={"id": "random/rows"}, rows=size, key=KeyScheme(form="numeric"))
+    binding = DatasetBinding(identity={"id": RANDOM}, rows=size, key=KeyScheme(form="numeric"))
     rows = Rows(keys[:4].view(np.uint8).copy(), targets[:4])
     small = save(folder, ExampleWeights(rows=4), name="large", dataset=binding, loss_reduction="mean", rows=rows)
     tensors = {
@@ -277,34 +280,46 @@ def memory_mb(kind):
     return int(lines[kind].split()[0]) / 1024
 
 
-class Far:
-    """A folder read as `load_for` reads a hub: by ranges of bytes over HTTP, counted."""
+class Served:
+    """The files of a folder as a hub's web server sends them; counts requests, and bytes with their heads of parts.
 
-    def __init__(self, folder, address):
-        self.folder, self.manifest, self.address, self.sizes = folder, read_manifest(folder), address, []
+    ``several`` says whether it answers several ranges at once, as nginx and Apache do, or with the whole file, as
+    HTTP allows and S3 does.
+    """
 
-    def read(self, name, start, stop):
-        answer = get_session().get(f"{self.address}/{name}", headers={"Range": f"bytes={start}-{stop - 1}"})
-        assert answer.status_code == 206, answer.status_code
-        self.sizes.append(len(answer.content))
-        return answer.content
+    def __init__(self, folder, *, several):
+        self.files = StaticFiles(directory=folder)
+        self.several, self.requests, self.size = several, 0, 0
 
-    def fetch(self, name):
-        return self.folder / name
+    async def __call__(self, scope, receive, send):
+        async def counted(message):
+            self.size += len(message.get("body", b""))
+            await send(message)
+
+        if scope["type"] == "http":
+            self.requests += 1
+        if not self.several and b"," in dict(scope.get("headers", [])).get(b"range", b""):
+            scope["headers"] = [(name, value) for name, value in scope["headers"] if name != b"range"]
+        await self.files(scope, receive, counted)
 
 
 def parts_by_range(folder, examples):
-    """What it takes to read some rows of the table in ``folder`` from a web server."""
+    """What it takes to read some rows of the table in ``folder`` from a web server, as `load_for` does from a hub."""
     found = []
-    with listening(Starlette(routes=[Mount("/", StaticFiles(directory=folder))])) as address:
-        for size in PARTS:
-            far = Far(folder, address)
-            keys = content_keys(examples.tensors[0][:size])
-            start = time.perf_counter()
-            part = load_part(far, keys, cache=False)
-            seconds = time.perf_counter() - start
-            assert len(part.rows.keys) == size
-            found.append({"rows": size, "requests": len(far.sizes), "mb": sum(far.sizes) / 1e6, "seconds": seconds})
+    for several in (True, False):
+        served = Served(folder, several=several)
+        place = f"/datasets/{RANDOM}/resolve/{'0' * 40}"
+        with listening(Starlette(routes=[Mount(place, served)])) as address:
+            for size in PARTS:
+                far = Remote(read_manifest(folder), folder, "0" * 40, RANDOM, "", HfApi(endpoint=address, token=False))
+                keys = content_keys(examples.tensors[0][:size])
+                served.requests = served.size = 0
+                start = time.perf_counter()
+                part = load_part(far, keys, cache=False)
+                seconds = time.perf_counter() - start
+                assert len(part.rows.keys) == size
+                line = {"rows": size, "several_ranges": several, "requests": served.requests}
+                found.append(line | {"mb": served.size / 1e6, "seconds": seconds})
     return found
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -33,8 +34,8 @@ class Source(Protocol):
         """What stands for it on this disk."""
         ...
 
-    def read(self, name: str, start: int, stop: int) -> bytes:
-        """The bytes ``start`` to ``stop`` (exclusive) of a file; called by several threads at once."""
+    def read(self, name: str, spans: Sequence[tuple[int, int]]) -> list[bytes]:
+        """The bytes of each span of a file: start to stop (exclusive), ascending and disjoint."""
         ...
 
 
@@ -85,11 +86,11 @@ def places(source: Source) -> dict[str, TensorPlace]:
 
 def _header(source: Source, name: str, size_bytes: int) -> tuple[dict[str, Any], int]:
     """A file's header and where its data begin."""
-    start = source.read(name, 0, min(_FIRST_READ, size_bytes))
+    start = source.read(name, [(0, min(_FIRST_READ, size_bytes))])[0]
     data = _LENGTH_BYTES + int.from_bytes(start[:_LENGTH_BYTES], "little")
     if len(start) < _LENGTH_BYTES or data > min(size_bytes, _MAX_HEADER):
         raise TensorFileInvalid(f"{name} is not a whole safetensors file: its header ends outside it", path=name)
-    content = start if data <= len(start) else start + source.read(name, len(start), data)
+    content = start if data <= len(start) else start + source.read(name, [(len(start), data)])[0]
     try:
         header = json.loads(content[_LENGTH_BYTES:data])
     except (ValueError, RecursionError) as error:

@@ -1,5 +1,6 @@
 """Today's huggingface_hub, unmodified, against a running hub."""
 
+import email
 import os
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
+from commentary_hub.hub._ranges import parts
 from tests.server.hub.running import running
 
 DATA = "dataset"
@@ -114,6 +116,48 @@ def test_ranges_and_conditions(hub, api, repo):
     head = session.head(url)
     assert (head.status_code, head.headers["content-length"]) == (200, str(len(data)))
     assert "sandbox" in whole.headers["content-security-policy"]
+
+
+@pytest.mark.parametrize("size", [10_240, 300_000])  # in the database, in the store
+def test_several_ranges_are_parts_of_one_answer_and_what_overlaps_is_the_whole(hub, api, repo, size):
+    from huggingface_hub import get_session
+
+    data = bytes(n * 7 % 251 for n in range(size))
+    put(api, repo, "r.bin", data)
+    url = f"{hub.url}/datasets/{repo}/resolve/main/r.bin"
+
+    def ask(ranges, method="GET", **headers):
+        return get_session().request(method, url, headers={"Range": f"bytes={ranges}", **headers})
+
+    spans = [(0, 10), (10, 11), (500, 9_000), (size - 3, size + 50)]
+    text = ", ".join(f"{start}-{stop - 1}" for start, stop in spans)
+    answer = ask(text)
+    assert (answer.status_code, len(answer.content)) == (206, int(answer.headers["content-length"]))
+    message = email.message_from_bytes(
+        b"Content-Type: " + answer.headers["content-type"].encode() + b"\r\n\r\n" + answer.content
+    )
+    assert [part["Content-Range"] for part in message.get_payload()] == [
+        f"bytes {start}-{min(stop, size) - 1}/{size}" for start, stop in spans
+    ]
+    assert parts(answer.headers["content-type"], answer.content) == [(start, data[start:stop]) for start, stop in spans]
+    assert "sandbox" in answer.headers["content-security-policy"]
+    head = ask(text, "HEAD")
+    assert (head.status_code, head.headers["content-length"]) == (206, answer.headers["content-length"])
+    hundred = ",".join(f"{n}-{n}" for n in range(0, 200, 2))
+    assert ask(hundred).status_code == 206
+    for refused in (
+        "0-9,5-20",
+        "20-30,0-9",
+        "0-9,20-10",
+        f"0-9,{size}-{size + 9}",
+        f"{hundred},900-901",
+        "0-1,5-",
+        "0-1,,",
+    ):
+        whole = ask(refused)
+        assert (whole.status_code, whole.content == data) == (200, True), refused
+    assert ask(text, **{"If-Range": '"other"'}).status_code == 200
+    assert ask(text, **{"If-Range": answer.headers["etag"]}).status_code == 206
 
 
 def test_revisions_are_immutable_and_readable(api, repo, tmp_path):

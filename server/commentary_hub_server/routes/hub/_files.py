@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from itertools import islice
+from itertools import islice, pairwise
+from secrets import token_hex
 from typing import Annotated, Any
 from urllib.parse import quote
 
@@ -29,6 +30,7 @@ PAGE, EXPANDED_PAGE = 1000, 50
 MAX_PATHS = 20_000
 _PIECE = 1 << 20
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
+_RANGES = re.compile(r"bytes=\d{1,18}-\d{1,18}(,[ \t]*\d{1,18}-\d{1,18}){1,99}")
 
 
 def add(router: APIRouter, doors: Doors) -> None:
@@ -164,18 +166,24 @@ def _answer(doors: Doors, request: Request, repository: Repository, opened: Open
     known = [tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")]
     if f'"{etag}"' in known or "*" in known:
         return Response(status_code=304, headers=headers)
+    several = _several(request, etag, size)
+    if several:
+        return _parts(doors, request, repository, opened, several, headers)
     start, end = _range(request, etag, size, headers)
     status = 206 if (start, end) != (0, size) or "content-range" in {h.lower() for h in headers} else 200
     headers["Content-Length"] = str(end - start)
     if request.method == "HEAD":
         return Response(status_code=status, headers=headers, media_type="application/octet-stream")
-    return _bytes(doors, repository, opened, start, end, status, headers)
+    return _elsewhere(doors, opened, headers) or StreamingResponse(
+        _gathered(doors.history.stream(repository, opened, start, end - start)),
+        status,
+        headers,
+        "application/octet-stream",
+    )
 
 
-def _bytes(
-    doors: Doors, repository: Repository, opened: Opened, start: int, end: int, status: int, headers: dict[str, str]
-) -> Response:
-    """The bytes: handed to a front server or to S3 where that is set, streamed otherwise."""
+def _elsewhere(doors: Doors, opened: Opened, headers: dict[str, str]) -> Response | None:
+    """The bytes from a front server or from S3, where that is set."""
     key = object_key(opened.file.sha256)
     is_object = opened.xet is None and not is_blob(opened.file)
     if is_object and doors.accel_prefix is not None and doors.objects.local_path(key) is not None:
@@ -186,9 +194,40 @@ def _bytes(
         url = doors.objects.signed_url(key, doors.redirect_s)
         if url is not None:
             return RedirectResponse(url, 302, {"X-Repo-Commit": opened.commit, "ETag": headers["ETag"]})
+    return None
 
-    pieces = _gathered(doors.history.stream(repository, opened, start, end - start))
-    return StreamingResponse(pieces, status, headers, "application/octet-stream")
+
+def _parts(
+    doors: Doors,
+    request: Request,
+    repository: Repository,
+    opened: Opened,
+    spans: list[tuple[int, int]],
+    headers: dict[str, str],
+) -> Response:
+    """Several ranges as one ``multipart/byteranges`` answer."""
+    elsewhere = None if request.method == "HEAD" else _elsewhere(doors, opened, headers)
+    if elsewhere is not None:
+        return elsewhere
+    mark = token_hex(16)
+    heads = [
+        f"\r\n--{mark}\r\nContent-Type: application/octet-stream\r\n"
+        f"Content-Range: bytes {start}-{end - 1}/{opened.file.size_bytes}\r\n\r\n".encode()
+        for start, end in spans
+    ]
+    last = f"\r\n--{mark}--\r\n".encode()
+    size = sum(map(len, heads)) + sum(end - start for start, end in spans) + len(last)
+    headers |= {"Content-Length": str(size), "Content-Type": f"multipart/byteranges; boundary={mark}"}
+    if request.method == "HEAD":
+        return Response(status_code=206, headers=headers)
+
+    def pieces() -> Iterator[bytes | memoryview]:
+        for head, (start, end) in zip(heads, spans, strict=True):
+            yield head
+            yield from doors.history.stream(repository, opened, start, end - start)
+        yield last
+
+    return StreamingResponse(_gathered(pieces()), 206, headers)
 
 
 def _gathered(pieces: Iterable[bytes | memoryview]) -> Iterator[bytes]:
@@ -204,8 +243,19 @@ def _gathered(pieces: Iterable[bytes | memoryview]) -> Iterator[bytes]:
     yield b"".join(held)
 
 
+def _several(request: Request, etag: str, size: int) -> list[tuple[int, int]]:
+    """[start, end) of each of two to a hundred ranges that ascend apart; none where anything else was asked for."""
+    text, condition = request.headers.get("range", "").strip(), request.headers.get("if-range")
+    if _RANGES.fullmatch(text) is None or (condition is not None and condition.strip() != f'"{etag}"'):
+        return []
+    edges = [int(edge) for edge in re.findall(r"\d+", text)]
+    spans = [(start, min(last + 1, size)) for start, last in zip(edges[::2], edges[1::2], strict=True)]
+    apart = all(left[1] <= right[0] for left, right in pairwise(spans))
+    return spans if apart and all(start < end for start, end in spans) else []
+
+
 def _range(request: Request, etag: str, size: int, headers: dict[str, str]) -> tuple[int, int]:
-    """[start, end) that was asked for; several ranges at once are answered with the whole file, as HTTP allows."""
+    """[start, end) that was asked for; what is no range, or too many, is answered with the whole file."""
     text = request.headers.get("range", "")
     condition = request.headers.get("if-range")
     found = _RANGE.fullmatch(text.strip())
