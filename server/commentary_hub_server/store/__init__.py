@@ -10,13 +10,14 @@ from commentary_hub_server.store._database import (
     upsert,
 )
 from commentary_hub_server.store._leases import Leases
-from commentary_hub_server.store._objects import LocalObjects, Objects, S3Objects, open_objects
+from commentary_hub_server.store._objects import LocalObjects, Objects, S3Objects, Spool, open_objects
 
 __all__ = [
     "Leases",
     "LocalObjects",
     "Objects",
     "S3Objects",
+    "Spool",
     "connect",
     "metadata",
     "migrate",

@@ -12,9 +12,11 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
-from typing import IO, Protocol
+from types import TracebackType
+from typing import Any, Protocol, Self
 
 from commentary_hub.errors import CommentaryHubError
+from commentary_hub_server.store._direct import DirectFile
 
 _KEY = re.compile(r"[a-z0-9][a-z0-9._-]*(/[a-z0-9][a-z0-9._-]*)*")
 _PIECE = 1 << 20
@@ -22,16 +24,37 @@ _WRITING = ".writing-"
 _SINGLE_PUT_BYTES = 80 << 20  # one request, which can refuse to replace; more goes in parts
 
 
+class Spool(Protocol):
+    """A file to write an object to before it has its key; it vanishes when it is closed."""
+
+    def write(self, data: Any, /) -> int:
+        """Take the next bytes, all of them."""
+
+    def flush(self) -> None:
+        """What was written can be read."""
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        """Where the next `read` begins."""
+
+    def read(self, size: int = -1, /) -> bytes:
+        """The next bytes."""
+
+    def __enter__(self) -> Self:
+        """Itself."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None, /
+    ) -> None:
+        """Close it."""
+
+
 class Objects(Protocol):
     """A flat store. Keys are lower-case paths; a key's bytes never change."""
 
-    def spool(self) -> IO[bytes]:
-        """A file to write an object to before it has its key; it vanishes when it is closed."""
+    def spool(self) -> Spool:
+        """A new one."""
 
-    def begin(self, spool: IO[bytes], start: int, length: int) -> None:
-        """Bytes [start, start + length) of a spool will not change: the disk may begin with them."""
-
-    def adopt(self, key: str, spool: IO[bytes]) -> bool:
+    def adopt(self, key: str, spool: Spool) -> bool:
         """Make a spool's content the object ``key``, durable on return; ``False`` (and no change) where it exists."""
 
     def put(self, key: str, data: Iterable[bytes | memoryview]) -> bool:
@@ -75,7 +98,7 @@ def _checked(key: str) -> str:
     return key
 
 
-def _fill(spool: IO[bytes], data: Iterable[bytes | memoryview]) -> None:
+def _fill(spool: Spool, data: Iterable[bytes | memoryview]) -> None:
     for piece in data:
         spool.write(piece)
 
@@ -89,18 +112,13 @@ class LocalObjects:
         self._durable: set[Path] = set()  # folders whose own entry this process has synchronised
         self._lock = threading.Lock()
 
-    def spool(self) -> IO[bytes]:
+    def spool(self) -> DirectFile:
         """See `Objects`."""
-        return tempfile.NamedTemporaryFile(prefix=_WRITING, dir=self._folder)
+        return DirectFile(self._folder, _WRITING)
 
-    def begin(self, spool: IO[bytes], start: int, length: int) -> None:
-        """See `Objects`. The advice is about what is cached; what is not on disk yet is written because of it."""
-        spool.flush()
-        if hasattr(os, "posix_fadvise"):
-            os.posix_fadvise(spool.fileno(), start, length, os.POSIX_FADV_DONTNEED)
-
-    def adopt(self, key: str, spool: IO[bytes]) -> bool:
+    def adopt(self, key: str, spool: Spool) -> bool:
         """See `Objects`."""
+        assert isinstance(spool, DirectFile)
         path = self._folder / _checked(key)
         path.parent.mkdir(parents=True, exist_ok=True)
         spool.flush()
@@ -201,15 +219,13 @@ class S3Objects:
         except Exception as error:
             raise CommentaryHubError(f"cannot open {url}: {error}; check the AWS_… variables", url=url) from error
 
-    def spool(self) -> IO[bytes]:
+    def spool(self) -> Spool:
         """See `Objects`."""
         return tempfile.SpooledTemporaryFile(max_size=16 * _PIECE)
 
-    def begin(self, spool: IO[bytes], start: int, length: int) -> None:
-        """See `Objects`. There is nothing to begin."""
-
-    def adopt(self, key: str, spool: IO[bytes]) -> bool:
+    def adopt(self, key: str, spool: Spool) -> bool:
         """See `Objects`."""
+        assert isinstance(spool, tempfile.SpooledTemporaryFile)
         size = spool.seek(0, os.SEEK_END)
         spool.seek(0)
         if self.size(key) is not None:

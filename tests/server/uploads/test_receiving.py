@@ -11,6 +11,7 @@ import pytest
 from commentary_hub.errors import DigestMismatch
 from commentary_hub_server.rules.uploads import Uploads
 from commentary_hub_server.store import open_objects
+from commentary_hub_server.store._direct import DirectFile
 
 DATA = os.urandom(5 << 20)
 
@@ -29,6 +30,7 @@ def uploads(tmp_path):
 
 async def received(uploads, stream, size):
     async with uploads.receiving(stream, size) as body:
+        body.spool.flush()
         body.spool.seek(0)
         return body.sha256, body.spool.read()
 
@@ -49,13 +51,13 @@ def test_a_full_disk_is_told_and_not_waited_for(uploads, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(uploads._objects, "begin", full)
+    monkeypatch.setattr(DirectFile, "write", full)
     with pytest.raises(OSError, match="No space left"):
         asyncio.run(asyncio.wait_for(received(uploads, arriving(DATA * 4), 4 * len(DATA)), 30))
 
 
 def test_a_client_that_leaves_holds_up_nobody(uploads, monkeypatch, tmp_path):
-    monkeypatch.setattr(uploads._objects, "begin", lambda *_: time.sleep(0.3))
+    monkeypatch.setattr(DirectFile, "write", lambda *_: time.sleep(0.3))
 
     async def left_alone():
         slowest, ended = (

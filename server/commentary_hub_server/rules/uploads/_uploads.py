@@ -6,11 +6,10 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
-from typing import IO
 
 from commentary_hub.errors import DigestMismatch
 from commentary_hub_server.rules.repositories import object_key, store_stream
-from commentary_hub_server.store import Leases, Objects
+from commentary_hub_server.store import Leases, Objects, Spool
 
 _BATCH = 1 << 20
 _BEHIND = 4
@@ -19,8 +18,8 @@ _BEHIND = 4
 class Received:
     """A body that arrived whole: a spool with its SHA-256."""
 
-    def __init__(self, spool: IO[bytes], begin: Callable[[IO[bytes], int, int], None]) -> None:
-        self.spool, self._begin, self._digest, self._at = spool, begin, hashlib.sha256(), 0
+    def __init__(self, spool: Spool) -> None:
+        self.spool, self._digest = spool, hashlib.sha256()
 
     @property
     def sha256(self) -> str:
@@ -32,10 +31,8 @@ class Received:
         self._digest.update(data)
 
     def write(self, data: bytes) -> None:
-        """Write the next bytes, and have the disk begin with them now: then little is left to wait for at the end."""
+        """Write the next bytes."""
         self.spool.write(data)
-        self._begin(self.spool, self._at, len(data))
-        self._at += len(data)
 
 
 class Uploads:
@@ -51,7 +48,7 @@ class Uploads:
         While it arrives, one thread hashes and another one writes it, each at most a few batches behind.
         """
         with self._objects.spool() as spool:
-            body, count = Received(spool, self._objects.begin), 0
+            body, count = Received(spool), 0
             async with _following(body.hash) as hashed, _following(body.write) as written:
                 async for batch in _batches(stream):
                     count += len(batch)
