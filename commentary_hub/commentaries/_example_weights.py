@@ -17,7 +17,8 @@ class ExampleWeights(Commentary):
 
     ``logits`` is [rows, stages]. With S stages, stage(i) = min(⌊S · i/T⌋, S − 1): a curriculum whose steps have
     equal length. Examples without a row get ``neutral``, the weight that leaves an unknown example as useful as the
-    table's average. One lookup and one sigmoid per example and step.
+    table's average. ``initial`` is where the logits start: one number, or a tensor [rows, stages] of what is believed
+    already, the log-odds of another tool's scores for instance. One lookup and one sigmoid per example and step.
 
     >>> weights = ExampleWeights(rows=3)
     >>> batch = Batch(torch.zeros(2, 4), torch.tensor([0, 1]), rows=torch.tensor([2, -1]))
@@ -29,12 +30,18 @@ class ExampleWeights(Commentary):
     stage: ClassVar[Stage] = Stage.WEIGHT
     row_tensors: ClassVar[tuple[str, ...]] = ("logits",)
 
-    def __init__(self, rows: int, *, stages: int = 1, neutral: float = 0.5, initial: float = 0.0) -> None:
+    def __init__(self, rows: int, *, stages: int = 1, neutral: float = 0.5, initial: Tensor | float = 0.0) -> None:
         super().__init__()
         if rows < 0 or stages < 1:
             raise ShapeError(f"a table needs rows >= 0 and stages >= 1, got {rows} and {stages}", tensor="logits")
         self.neutral = float(neutral)
-        self.logits = nn.Parameter(torch.full((rows, stages), float(initial)))
+        start = torch.as_tensor(initial, dtype=torch.get_default_dtype()).detach()
+        if start.ndim and start.shape != (rows, stages):
+            raise ShapeError(
+                f"initial has shape {list(start.shape)}: give one number or a tensor [{rows}, {stages}]",
+                tensor="initial",
+            )
+        self.logits = nn.Parameter(start.expand(rows, stages).clone())
 
     def forward(self, batch: Batch, progress: Tensor | float) -> Batch:
         """Multiply the batch's weights by the table's, ``neutral`` where ``batch.rows`` is -1."""
