@@ -16,7 +16,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
-from sqlalchemy import Engine, text
+from sqlalchemy import Connection, Engine, text
 
 from commentary_hub.errors import CommentaryHubError, UsageError
 from commentary_hub_server.middleware import Bounded, Observed, prepare_logs
@@ -68,8 +68,7 @@ class World:
 class _XetFiles:
     """Lets the history read files that lie in xorbs."""
 
-    def __init__(self, repositories: Repositories) -> None:
-        self._repositories = repositories
+    def __init__(self) -> None:
         self.service: XetService | None = None
 
     def read(self, repository: str, xet: str, start: int, length: int) -> Iterator[bytes | memoryview]:
@@ -103,8 +102,20 @@ def open_world(settings: Settings) -> World:
         return history.read_in(connection, repository, file, limit)
 
     indexer = Indexer(catalogue, read)
-    repositories = Repositories(engine, indexer)
-    files, index = _XetFiles(repositories), DatabaseIndex(engine)
+
+    def limit(owner: str) -> int | None:
+        account = directory.owner(owner)
+        own = None if account is None else account.quota_bytes
+        return (settings.quota_bytes if own is None else own) or None
+
+    def room(connection: Connection, repository: str) -> None:
+        found = repositories.by_id(int(repository))
+        if found is not None:
+            quota.demand(found.owner, arriving=True, connection=connection)
+
+    uploads, index = Uploads(objects, leases), DatabaseIndex(engine, room)
+    quota = Quota(engine, limit, index.held_bytes, uploads.pending_bytes)
+    repositories, files = Repositories(engine, indexer, quota), _XetFiles()
 
     def may_use(scope: Scope, repository: str) -> bool:
         found, profile = repositories.by_id(int(repository)), directory.by_token_id(scope.token)
@@ -113,14 +124,6 @@ def open_world(settings: Settings) -> World:
         return not scope.writes or repository != scope.repo or profile.may_write(found.key)
 
     files.service = XetService(StoredXorbs(objects, leases), index, signer, may_use)
-
-    def limit(owner: str) -> int | None:
-        account = directory.owner(owner)
-        own = None if account is None else account.quota_bytes
-        return (settings.quota_bytes if own is None else own) or None
-
-    uploads = Uploads(objects, leases)
-    quota = Quota(engine, limit, index.held_bytes, uploads.pending_bytes)
     history = History(engine, objects, leases, indexed=indexer, quota=quota, xet=files)
     shelf = RepositoryShelf(repositories, history)
     return World(

@@ -2,6 +2,7 @@
 
 from commentary_hub_server.store._database import (
     connect,
+    in_turn,
     metadata,
     migrate,
     one_at_a_time,
@@ -19,6 +20,7 @@ __all__ = [
     "S3Objects",
     "Spool",
     "connect",
+    "in_turn",
     "metadata",
     "migrate",
     "one_at_a_time",

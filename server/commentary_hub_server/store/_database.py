@@ -10,13 +10,13 @@ from typing import Any
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Connection, Engine, MetaData, Table, create_engine, event
+from sqlalchemy import Connection, Engine, MetaData, Table, create_engine, event, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 
 from commentary_hub.errors import HubConflict
 
-_START = 7243117  # the number of our advisory lock
+_START = 7243117  # the number of our advisory locks
 metadata = MetaData()  # every room's tables register here
 
 
@@ -64,6 +64,15 @@ def one_at_a_time(engine: Engine) -> Iterator[None]:
             yield
         finally:
             connection.exec_driver_sql(f"SELECT pg_advisory_unlock({_START})")
+
+
+def in_turn(connection: Connection, name: str) -> None:
+    """Let transactions that ask for the same name wait for each other, until they end.
+
+    What they read afterwards is what the one before them left (SQLite's write lock does it by itself).
+    """
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(:ours, hashtext(:name))"), {"ours": _START, "name": name})
 
 
 def upsert(connection: Connection | Engine, table: Table) -> Any:

@@ -163,6 +163,12 @@ def _fresh_bytes(doors: Doors, repository: Repository, objects: list[dict[str, A
     )
 
 
+def _demand(doors: Doors, target: Repository, oid: str, more_bytes: int) -> None:
+    """Room for an object's bytes, before they are read; none is needed for what is sent again."""
+    if doors.history.holds(target, oid) is None:
+        doors.quota.demand(target.owner, more_bytes, arriving=True)
+
+
 def _parts_of(size: object) -> tuple[int, int]:
     """(bytes of each part, number of parts) of an object in a multipart upload."""
     if type(size) is not int or size <= MULTIPART_BYTES:
@@ -194,7 +200,7 @@ def _add_uploads(router: APIRouter, doors: Doors, uploads: Uploads) -> None:
     async def put(request: Request, token: str) -> Response:
         number, oid, size = _opened(doors, "lfs-put", token)
         target = await run_in_threadpool(_target, doors, number)
-        await run_in_threadpool(doors.quota.demand, target.owner, size, arriving=True)
+        await run_in_threadpool(_demand, doors, target, oid, size)
         async with uploads.receiving(request.stream(), size) as body:
             await run_in_threadpool(uploads.keep, body, oid)
         await run_in_threadpool(doors.history.note_upload, target, oid, size)
@@ -206,7 +212,7 @@ def _add_uploads(router: APIRouter, doors: Doors, uploads: Uploads) -> None:
         target = await run_in_threadpool(_target, doors, number)
         each, _ = _parts_of(size)
         length = min(each, size - (index - 1) * each)
-        await run_in_threadpool(doors.quota.demand, target.owner, length, arriving=True)
+        await run_in_threadpool(_demand, doors, target, oid, length)
         async with uploads.receiving(request.stream(), length) as body:
             etag = await run_in_threadpool(uploads.keep_part, body, f"{number}-{oid}", index)
         return Response(status_code=200, headers={"ETag": f'"{etag}"'})

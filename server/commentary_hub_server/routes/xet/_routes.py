@@ -97,8 +97,10 @@ def _add_uploads(router: APIRouter, service: XetService, admit: Admit) -> None:
     async def xorb(digest: str, request: Request, scope: Annotated[Scope, Depends(scoped)]) -> dict[str, bool]:
         _must_write(scope)
         data = await _body(request)
-        await run_in_threadpool(admit, scope.repo, len(data), "xorb")
-        return {"was_inserted": await _checked(service.accept_xorb, scope, _hash(digest), data)}
+        new = await _checked(
+            service.accept_xorb, scope, _hash(digest), data, lambda size: admit(scope.repo, size, "xorb")
+        )
+        return {"was_inserted": new}
 
     @router.post("/v1/shards")
     async def shard(request: Request, scope: Annotated[Scope, Depends(scoped)]) -> dict[str, int]:

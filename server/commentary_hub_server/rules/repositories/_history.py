@@ -163,7 +163,7 @@ class History:
         if len({folder for change in changes for folder in folders_of(change.path)}) > MAX_FOLDERS:
             raise InputError(f"a commit changes at most {MAX_FOLDERS:,} folders: make several")
         stored = [_described(change) for change in changes]
-        self._store_large_text(changes, stored)
+        self._store_large_text(repository, changes, stored)
         ref = full_branch(branch)
         with self._engine.begin() as connection:
             repository = _revisions.lock(connection, repository)  # parallel commits to it wait for each other here
@@ -232,8 +232,8 @@ class History:
         """Note an object as uploaded to the repository; raises `HubConflict` where its owner has no room for it."""
         with self._engine.begin() as connection:
             repository = _revisions.lock(connection, repository)
-            _holdings.hold(connection, repository, [(sha256, size_bytes, xet)])
-            self._quota.demand(repository.owner, connection=connection)
+            if _holdings.hold(connection, repository, [(sha256, size_bytes, xet)]):
+                self._quota.demand(repository.owner, arriving=xet is None, connection=connection)
 
     def remove(self, repository: Repository, sha256s: Sequence[str]) -> list[str]:
         """Delete large objects for good (see `_holdings.remove`) and return the Xet hashes among them."""
@@ -246,7 +246,9 @@ class History:
             mine = repositories.c.id == repository.id
             connection.execute(update(repositories).where(mine).values(epoch=repositories.c.epoch + 1))
 
-    def _store_large_text(self, changes: Sequence[Change], stored: Sequence[File | None]) -> None:
+    def _store_large_text(
+        self, repository: Repository, changes: Sequence[Change], stored: Sequence[File | None]
+    ) -> None:
         """Text too large for the database becomes objects before the transaction that makes it visible."""
         large = {
             object_key(file.sha256): change.data
@@ -254,9 +256,11 @@ class History:
             if file is not None and change.data is not None and not is_blob(file)
         }
         self._leases.hold(large)
-        for key, data in large.items():
-            if self._objects.size(key) is None:
-                self._objects.put(key, [data])
+        fresh = {key: data for key, data in large.items() if self._objects.size(key) is None}
+        if fresh:
+            self._quota.demand(repository.owner, sum(map(len, fresh.values())))
+        for key, data in fresh.items():
+            self._objects.put(key, [data])
 
     def _take_text(
         self, connection: Connection, repository: Repository, changes: Sequence[Change], stored: Sequence[File | None]
@@ -265,8 +269,7 @@ class History:
         sent = [(change.data, file) for change, file in zip(changes, stored, strict=True) if file is not None]
         small = {file.sha256: data for data, file in sent if data is not None and is_blob(file)}
         _holdings.keep_blobs(connection, small)
-        _holdings.hold(connection, repository, [(file.sha256, file.size_bytes, None) for _, file in sent])
-        if sent:
+        if _holdings.hold(connection, repository, [(file.sha256, file.size_bytes, None) for _, file in sent]):
             self._quota.demand(repository.owner, connection=connection)
 
 

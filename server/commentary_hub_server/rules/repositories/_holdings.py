@@ -38,8 +38,11 @@ class Held(NamedTuple):
     xet: str | None
 
 
-def hold(connection: Connection, repository: Repository, uploaded: Iterable[tuple[str, int, str | None]]) -> None:
-    """Note (sha256, size, Xet hash) as uploaded; what is held stays as it is. The caller has locked the repository."""
+def hold(connection: Connection, repository: Repository, uploaded: Iterable[tuple[str, int, str | None]]) -> int:
+    """Note (sha256, size, Xet hash) as uploaded and return how many bytes were new; what is held stays as it is.
+
+    The caller has locked the repository.
+    """
     rows = {row[0]: row for row in uploaded}
     for chunk in _batches(sorted(rows)):
         mine = (holdings.c.repository_id == repository.id) & holdings.c.removed.is_(False)
@@ -47,7 +50,7 @@ def hold(connection: Connection, repository: Repository, uploaded: Iterable[tupl
         for sha256 in connection.execute(known).scalars():
             del rows[sha256]
     if not rows:
-        return
+        return 0
     row = upsert(connection, holdings)
     back = row.on_conflict_do_update(
         index_elements=["repository_id", "sha256"],
@@ -57,7 +60,9 @@ def hold(connection: Connection, repository: Repository, uploaded: Iterable[tupl
     connection.execute(
         back, [common | {"sha256": sha256, "size_bytes": size, "xet": xet} for sha256, size, xet in rows.values()]
     )
-    _weigh(connection, repository, sum(size for _, size, _ in rows.values()))
+    more_bytes = sum(size for _, size, _ in rows.values())
+    _weigh(connection, repository, more_bytes)
+    return more_bytes
 
 
 def holding(connection: Connection, repository_id: int, sha256: str) -> Held | None:

@@ -15,6 +15,7 @@ from sqlalchemy import Connection, Engine, Select, and_, delete, insert, or_, se
 from commentary_hub.errors import HubConflict, InputError
 from commentary_hub_server.rules.repositories._listing import Indexer
 from commentary_hub_server.rules.repositories._paths import check_repository_name
+from commentary_hub_server.rules.repositories._quota import Quota
 from commentary_hub_server.rules.repositories._records import Filters, Listing, Repository
 from commentary_hub_server.rules.repositories._revisions import MAIN, head, lock
 from commentary_hub_server.rules.repositories._trees import EMPTY
@@ -43,8 +44,8 @@ class Repositories:
     ``indexer`` follows every change in its own transaction: the catalogue never says more than the repository.
     """
 
-    def __init__(self, engine: Engine, indexer: Indexer) -> None:
-        self._engine, self._indexer = engine, indexer
+    def __init__(self, engine: Engine, indexer: Indexer, quota: Quota) -> None:
+        self._engine, self._indexer, self._quota = engine, indexer, quota
         self._reads = engine.execution_options(read_only=True)
 
     def get(self, kind: str, name: str, connection: Connection | None = None) -> Repository | None:
@@ -122,12 +123,17 @@ class Repositories:
             self._indexer.set_private(connection, now, private=private)
 
     def move(self, repository: Repository, owner: str, name: str) -> Repository:
-        """Give it another name; the old one leads to it until somebody takes it."""
+        """Give it another name; the old one leads to it until somebody takes it.
+
+        Raises `HubConflict` where the name is taken, and where a new owner has no room for it.
+        """
         check_repository_name(name)
         full = f"{owner}/{name}"
         key, said = repository_key(repository.kind, full), f"{full} exists already: choose another name"
         with taken(said, name=full), self._engine.begin() as connection:
             was = lock(connection, repository)
+            if owner.lower() != was.owner:
+                self._quota.demand(owner, was.size_bytes, connection=connection)
             if key != was.key:
                 self._free(connection, key, said)
                 connection.execute(delete(moved).where(moved.c.key == was.key))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Engine, Table, delete, func, select
@@ -50,10 +50,15 @@ class StoredXorbs:
 
 
 class DatabaseIndex:
-    """The tables; every method is one transaction, and repeating a write changes nothing."""
+    """The tables; every method is one transaction, and repeating a write changes nothing.
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    ``room`` is asked in the transaction that notes another xorb of a repository, and raises where its owner has none.
+    """
+
+    def __init__(
+        self, engine: Engine, room: Callable[[Connection, str], None] = lambda _connection, _repo: None
+    ) -> None:
+        self._engine, self._room = engine, room
         self._reads = engine.execution_options(read_only=True)
 
     def add_xorb(self, xorb: Xorb) -> bool:
@@ -76,13 +81,21 @@ class DatabaseIndex:
         with self._engine.begin() as connection:
             _hold(connection, [xorb], repo, until)
 
-    def held_bytes(self, repositories: Sequence[int]) -> int:
+    def take(self, xorb: bytes, repo: str, until: int) -> None:
+        """Hold a xorb that the repository sent; what it holds already needs no room."""
+        with self._engine.begin() as connection:
+            mine = (holders.c.xorb == xorb) & (holders.c.repository == repo) & (holders.c.until > int(time.time()))
+            known = connection.execute(select(holders.c.xorb).where(mine)).first() is not None
+            _hold(connection, [xorb], repo, until)
+            if not known:
+                self._room(connection, repo)
+
+    def held_bytes(self, connection: Connection, repositories: Sequence[int]) -> int:
         """The stored bytes of all xorbs that these repositories hold now, by an upload or by a file."""
         mine = holders.c.repository.in_([str(number) for number in repositories]) & (holders.c.until > int(time.time()))
         held = select(holders.c.xorb).where(mine).distinct()
-        with self._reads.connect() as connection:
-            total = select(func.coalesce(func.sum(xorbs.c.size_bytes), 0)).where(xorbs.c.hash.in_(held))
-            return int(connection.execute(total).scalar_one())
+        total = select(func.coalesce(func.sum(xorbs.c.size_bytes), 0)).where(xorbs.c.hash.in_(held))
+        return int(connection.execute(total).scalar_one())
 
     def holders(self, xorb: bytes) -> set[str]:
         """The repositories that hold a xorb now."""

@@ -56,6 +56,10 @@ class MemoryIndex:
         """Return a xorb's table."""
         return self._xorbs.get(xorb)
 
+    def take(self, xorb: bytes, repo: str, until: int) -> None:
+        """Hold what a repository sent: there is always room here."""
+        self.lease(xorb, repo, until)
+
     def lease(self, xorb: bytes, repo: str, until: int) -> None:
         """Hold a xorb for a repository for a while."""
         with self._lock:

@@ -29,6 +29,7 @@ _READ_BYTES = 8 * 2**20
 
 
 Known = Callable[[bytes], Xorb | None]  # a xorb's table
+Admit = Callable[[int], None]  # bytes → nothing, or the refusal of an owner without room
 
 
 class Unknown(LookupError):
@@ -54,6 +55,7 @@ class Index(Protocol):
     def add_xorb(self, xorb: Xorb) -> bool: ...  # False where it was known
     def xorb(self, xorb: bytes) -> Xorb | None: ...  # None also once it is being collected
     def lease(self, xorb: bytes, repo: str, until: int) -> None: ...
+    def take(self, xorb: bytes, repo: str, until: int) -> None: ...  # a lease, or the refusal of an owner without room
     def holders(self, xorb: bytes) -> set[str]: ...  # repositories with a live lease or a file on it
     def xorbs_with(self, chunk: bytes, limit: int) -> Sequence[bytes]: ...
     def neighbours(self, xorb: bytes, repo: str, limit: int) -> Sequence[bytes]: ...  # share one of repo's files
@@ -106,12 +108,17 @@ class XetService:
             raise GrantRefused("the token is no longer valid: ask for a new one")
         return scope
 
-    def accept_xorb(self, scope: Scope, digest: bytes, data: bytes | memoryview) -> bool:
+    def accept_xorb(
+        self, scope: Scope, digest: bytes, data: bytes | memoryview, admit: Admit = lambda _size: None
+    ) -> bool:
         """Verify, store durably, index and lease a xorb; return whether it was new to this *repository*.
 
-        The answer says nothing about other repositories: the bytes are read and stored the same way.
+        The answer says nothing about other repositories: the bytes are read and stored the same way. ``admit`` is
+        asked for room for what is new; the index has the last word.
         """
         held = scope.repo in self._index.holders(digest)
+        if not held:
+            admit(len(data))
         xorb = verify_xorb(data, digest)
         self._objects.hold([digest])
         if self._index.xorb(digest) is None:
@@ -119,10 +126,10 @@ class XetService:
                 # Another upload was first, perhaps with other compression, or died before it could index.
                 xorb = verify_xorb(self._objects.get(digest), digest)
             self._index.add_xorb(xorb)
-        self._index.lease(digest, scope.repo, int(time.time()) + LEASE_S)
+        self._index.take(digest, scope.repo, int(time.time()) + LEASE_S)
         return not held
 
-    def accept_shard(self, scope: Scope, data: bytes, admit: Callable[[int], None] = lambda _size: None) -> bool:
+    def accept_shard(self, scope: Scope, data: bytes, admit: Admit = lambda _size: None) -> bool:
         """Verify every claim of a shard, then register its files; return whether one of them was new.
 
         What it claims is bounded before anything is read: all its files are read once, to verify them. ``admit`` is
