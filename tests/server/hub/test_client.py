@@ -22,27 +22,7 @@ from huggingface_hub.errors import (
 )
 
 from commentary_hub.hub._ranges import parts
-from tests.server.hub.running import running
-
-DATA = "dataset"
-
-
-@pytest.fixture(scope="module")
-def hub(tmp_path_factory):
-    with running(tmp_path_factory.mktemp("hub")) as one:
-        yield one
-
-
-@pytest.fixture(scope="module")
-def api(hub):
-    return HfApi(endpoint=hub.url, token=hub.token("ada"))
-
-
-@pytest.fixture
-def repo(api, request):
-    name = f"ada/{request.node.originalname.replace('_', '-')[:50]}-{abs(hash(request.node.name)) % 10**6}"
-    api.create_repo(name, repo_type=DATA)
-    return name
+from tests.server.hub.asking import DATA
 
 
 def put(api, repo, path, data, **settings):

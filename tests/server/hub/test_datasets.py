@@ -8,8 +8,6 @@ from pathlib import Path
 import pytest
 from huggingface_hub import HfApi
 
-from tests.server.hub.running import running
-
 PUSH_AND_LOAD = """
 import sys
 from datasets import Dataset, load_dataset
@@ -23,12 +21,6 @@ assert [row["y"] for row in streamed.take(3)] == rows["y"][:3]
 assert sum(row["x"] for row in streamed) == sum(rows["x"])
 print(load_dataset("ada/rows", split="train[:10]").num_rows)
 """
-
-
-@pytest.fixture(scope="module")
-def hub(tmp_path_factory):
-    with running(tmp_path_factory.mktemp("hub")) as one:
-        yield one
 
 
 def run(command, hub, folder, **more):
