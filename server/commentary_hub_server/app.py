@@ -17,6 +17,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 from sqlalchemy import Connection, Engine, text
+from sqlalchemy.exc import DataError
 
 from commentary_hub.errors import CommentaryHubError, UsageError
 from commentary_hub_server.middleware import Bounded, Observed, prepare_logs
@@ -164,6 +165,8 @@ def build_app(settings: Settings, world: World | None = None) -> FastAPI:
 
     app.add_exception_handler(HTTPException, hub.http_refusal)
     app.add_exception_handler(RequestValidationError, hub.http_refusal)
+    for unstorable in (UnicodeEncodeError, DataError):
+        app.add_exception_handler(unstorable, hub.unstorable)
 
     def authorise(request: Request, kind: str, repo: str, permission: str) -> xet_routes.Allowed:
         owner, _, name = repo.rpartition("/")

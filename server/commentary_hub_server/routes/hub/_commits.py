@@ -91,8 +91,8 @@ def _add(router: APIRouter, doors: Doors, kind: str, large: asyncio.Semaphore) -
             repository,
             plain(revision),
             changes,
-            title=str(header.get("summary") or "Commit")[:500],
-            message=str(header.get("description") or "")[:10_000],
+            title=str(header.get("summary") or "Commit"),
+            message=str(header.get("description") or ""),
             author=profile.user.name,
             parent=header.get("parentCommit") or None,
         )

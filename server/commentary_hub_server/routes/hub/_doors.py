@@ -62,6 +62,13 @@ async def http_refusal(_request: Request, error: Exception) -> JSONResponse:
     return refusal(Refused(error.status_code, str(error.detail), headers=dict(error.headers or {})))
 
 
+async def unstorable(_request: Request, error: Exception) -> JSONResponse:
+    """The reply for a text that no database takes: half a character, a NUL, or more than a column holds."""
+    if isinstance(error, UnicodeEncodeError) and error.encoding != "utf-8":
+        raise error
+    return refusal(Refused(400, "a text here is too long, or holds a character that cannot be stored"))
+
+
 def _status(error: CommentaryHubError) -> int:
     if isinstance(error, HubConflict):
         return int(error.facts.get("status", 409))

@@ -40,13 +40,14 @@ def _add_batch(router: APIRouter, doors: Doors, kind: str) -> None:
     @router.post(f"{prefix}/{{owner}}/{{name}}.git/info/lfs/objects/batch", summary="LFS batch", name=f"{kind}_lfs")
     def batch(request: Request, owner: str, name: str, payload: Payload) -> Response:
         operation = payload.get("operation")
-        if operation not in {"upload", "download"}:
+        if operation not in ("upload", "download"):
             raise Refused(422, "operation is upload or download")
         repository = doors.repository(request, kind, owner, name, write=operation == "upload")
         objects = payload.get("objects")
         if not isinstance(objects, list) or len(objects) > MAX_BATCH or not all(isinstance(o, dict) for o in objects):
             raise Refused(413, f"objects is a list of at most {MAX_BATCH}")
-        multipart = operation == "upload" and "multipart" in (payload.get("transfers") or ())
+        transfers = payload.get("transfers")
+        multipart = operation == "upload" and isinstance(transfers, list) and "multipart" in transfers
         if multipart and sum(_parts_of(line.get("size"))[1] for line in objects) > MAX_BATCH_PARTS:
             raise Refused(413, f"a batch has at most {MAX_BATCH_PARTS} parts: send several")
         if operation == "upload":

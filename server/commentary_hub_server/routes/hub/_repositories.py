@@ -176,7 +176,7 @@ def _page(doors: Doors, request: Request, kind: str, name: str) -> str:
 def _private(payload: dict[str, Any]) -> bool | None:
     """What a payload says about visibility, in the new or the old way; ``None`` where it says nothing."""
     if "visibility" in payload:
-        if payload["visibility"] not in {"public", "private"}:
+        if payload["visibility"] not in ("public", "private"):
             raise Refused(400, "visibility is public or private")
         return bool(payload["visibility"] == "private")
     private = payload.get("private")

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from commentary_hub.errors import ManifestInvalid
 from commentary_hub.manifest import Evidence, Manifest, tensor_digest
 
 _MANY = 50  # students and parents that are listed of one commentary
+# What can be filtered by is as long as a filter may be (an index of PostgreSQL holds no more than 2,700 bytes a line).
+_LONGEST = {"dataset": 200, "method": 200, "licence": 100}
+_LONGEST_STUDENT = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +69,14 @@ def describe(
 ) -> Entry:
     """The catalogue's line for a manifest.
 
-    Evidence about other tensors (by digest) says nothing about these and is left out.
+    Evidence about other tensors (by digest) says nothing about these and is left out. Raises `ManifestInvalid` for
+    what cannot be listed: a text by which it would be found that is too long, or holds a NUL.
     """
     if evidence is not None and evidence.tensor_digest != tensor_digest(manifest.files):
         evidence = None
     low, mean, high = _smallest_gain(evidence)
     students = evidence.protocol.students if evidence else manifest.recipe.students if manifest.recipe else ()
-    return Entry(
+    entry = Entry(
         repo_id=repo_id,
         revision=revision,
         private=private,
@@ -93,6 +98,19 @@ def describe(
         card=card,
         parents=tuple(dict.fromkeys(parent.reference for parent in manifest.parents))[:_MANY],
     )
+    _check(entry)
+    return entry
+
+
+def _check(entry: Entry) -> None:
+    for name, longest in _LONGEST.items():
+        if len(getattr(entry, name) or "") > longest:
+            raise ManifestInvalid(f"{name} has more than {longest} characters: give it a shorter one")
+    if any(len(student) > _LONGEST_STUDENT for student in entry.students):
+        raise ManifestInvalid(f"a student's name has more than {_LONGEST_STUDENT} characters: give it a shorter one")
+    texts = (entry.dataset, entry.method or "", entry.licence or "", entry.description, *entry.students, *entry.parents)
+    if any("\0" in text for text in texts):
+        raise ManifestInvalid("a text of the manifest holds a NUL character: take it out")
 
 
 def _smallest_gain(evidence: Evidence | None) -> tuple[float | None, float | None, float | None]:

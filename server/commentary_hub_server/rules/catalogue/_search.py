@@ -38,6 +38,7 @@ FACET_VALUES = 30
 GAIN_STEPS = (0.0, 0.01, 0.05, 0.1)
 """Where the facet of measured gain counts: at least so much, as a fraction of accuracy."""
 _BATCH = 200
+_MAX_CARD = 100_000  # characters of a card that are searched: PostgreSQL holds 1 MiB of words, whatever they are
 _NO_GAIN = -1e9  # accuracies differ by at most 1
 _GAIN_SHARE = 0.25  # of the order by relevance, where one word elsewhere makes 1: it only decides between equals
 
@@ -155,7 +156,8 @@ class Catalogue:
                 for at, text in enumerate(entry.parents)
             ]
             connection.execute(insert(parents), lines)
-        self._text.put(connection, key[0], f"{entry.repo_id} {entry.name}", entry.dataset, entry.card)
+        card = entry.card[:_MAX_CARD]
+        self._text.put(connection, key[0], f"{entry.repo_id} {entry.name}", entry.dataset, card)
         return None
 
     def remove(self, repo_id: str, connection: Connection | None = None) -> None:

@@ -43,6 +43,7 @@ _TAGS = {
         ("datasets", "dataset:"), ("base_model", "base_model:"),
     ],
 }  # fmt: skip
+_UNSTORABLE = re.compile(r"[\0\ud800-\udfff]")  # as text, in some database
 Read = Callable[[Connection, Repository, File, int], bytes]
 
 
@@ -80,7 +81,7 @@ class Indexer:
         connection.execute(
             update(repositories)
             .where(repositories.c.id == repository.id)
-            .values(problem="; ".join(problems)[:2000] or None)
+            .values(problem=_UNSTORABLE.sub("?", "; ".join(problems))[:2000] or None)
         )
 
     def forget(self, connection: Connection, repository: Repository) -> None:
@@ -182,5 +183,7 @@ def _tags(metadata: dict[str, object], kind: str) -> list[str]:
     for key, prefix in _TAGS[kind]:
         value = metadata.get(key)
         values = value if isinstance(value, list) else [value]
-        found += [prefix + one for one in values if isinstance(one, str) and len(one) <= 150]
+        found += [
+            prefix + one for one in values if isinstance(one, str) and len(one) <= 150 and not _UNSTORABLE.search(one)
+        ]
     return list(dict.fromkeys(found))[:100]

@@ -21,7 +21,7 @@ VERBS = frozenset(
 )  # fmt: skip
 _REPOSITORY = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?")
 _REF = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._/-]{0,198}[A-Za-z0-9_])?")
-_FORBIDDEN = re.compile(r"[\x00-\x1f\x7f\\:*?\"<>|\ue000]")
+_FORBIDDEN = re.compile(r"[\x00-\x1f\x7f\\:*?\"<>|\ue000\ud800-\udfff]")
 
 
 def check_path(path: str) -> str:
@@ -37,11 +37,11 @@ def check_path(path: str) -> str:
     parts = path.split("/")
     wrong = (
         not path
+        or _FORBIDDEN.search(path)
         or len(path.encode()) > MAX_PATH
         or len(parts) > MAX_PARTS
         or any(part in {"", ".", ".."} or part.lower() == ".git" or part != part.strip(" ") for part in parts)
         or any(part.endswith(".") for part in parts)
-        or _FORBIDDEN.search(path)
         or unicodedata.normalize("NFC", path) != path
     )
     if wrong:

@@ -15,6 +15,7 @@ from commentary_hub_server.rules.repositories.tables import commits, refs, repos
 
 HEADS, TAGS = "refs/heads/", "refs/tags/"
 MAIN = f"{HEADS}main"
+MAX_TITLE, MAX_MESSAGE = 500, 10_000  # characters
 _STEP = 100
 
 
@@ -140,8 +141,8 @@ def record(
     message: str,
     author: str,
 ) -> Commit:
-    """A new commit, and the ref on it."""
-    now = time.time()
+    """A new commit, and the ref on it; of a title or a message that is too long, the beginning."""
+    now, title, message = time.time(), title[:MAX_TITLE], message[:MAX_MESSAGE]
     text = f"{repository.id}\n{parent}\n{tree}\n{title}\n{message}\n{author}\n{now!r}"
     made = Commit(
         hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest(), parent, tree, title, message, author, now
