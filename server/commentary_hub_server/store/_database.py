@@ -30,7 +30,8 @@ def connect(url: str) -> Engine:
         url = "postgresql+psycopg://" + url.removeprefix("postgresql://")
     if url.startswith("sqlite:///") and not url.endswith((":memory:", "/")):
         private_file(Path(url.removeprefix("sqlite:///")))
-    engine = create_engine(url, pool_pre_ping=True, pool_size=16, max_overflow=32)
+    # What was to be stored, private texts and hashes of secrets, is in no error and so in no log.
+    engine = create_engine(url, pool_pre_ping=True, pool_size=16, max_overflow=32, hide_parameters=True)
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
@@ -92,7 +93,7 @@ def taken(message: str, **facts: Any) -> Iterator[None]:
 def _prepare_sqlite(connection: Any, _record: Any) -> None:
     connection.isolation_level = None  # SQLAlchemy's begin event starts transactions, not the driver
     cursor = connection.cursor()
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=30000"):
+    for pragma in ("busy_timeout=30000", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
 

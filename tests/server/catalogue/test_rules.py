@@ -162,6 +162,23 @@ def test_hostile_headers_are_refused(header):
         read_header(reader(data), len(data))
 
 
+@pytest.mark.parametrize("width", [64, 0])
+def test_a_row_of_many_tensors_shows_what_fits(width):
+    """Each tensor alone is small; twelve thousand of them would be built in memory for every thousand rows."""
+    shapes = {"rows.keys": ("U8", 16), "rows.targets": ("U8", 8)} | {
+        f"commentary.{n:03}": ("U8", width) for n in range(900)
+    }
+    described, at = {}, 0
+    for name, (dtype, columns) in shapes.items():
+        described[name] = {"dtype": dtype, "shape": [10, columns], "data_offsets": [at, at + 10 * columns]}
+        at += 10 * columns
+    header = json.dumps(described).encode()
+    data = struct.pack("<Q", len(header)) + header + bytes(at)
+    table = rows_by_range(reader(data), read_header(reader(data), len(data)), 0, 1000)
+    assert len(table.rows) == 10
+    assert len(table.rows[0].values) == (4 if width else 256)
+
+
 class Files:
     """A shelf of one revision that notes what it was asked for."""
 

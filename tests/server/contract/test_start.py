@@ -6,6 +6,7 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import text
+from sqlalchemy.exc import DatabaseError
 
 from commentary_hub_server.app import _secret, open_world
 from commentary_hub_server.store import connect, metadata
@@ -48,3 +49,12 @@ def test_the_secret_appears_whole_to_everybody_who_starts_at_once(tmp_path):
         assert {len(one) for one in found} == {64}
         assert len(found) == 1
         assert [one.name for one in folder.iterdir()] == ["secret"]
+
+
+def test_what_could_not_be_stored_is_in_no_error(settings):
+    """Errors end in logs; what was to be stored may be private, or the hash of a secret."""
+    world = open_world(settings)
+    with pytest.raises(DatabaseError) as error, world.engine.begin() as connection:
+        connection.execute(text("INSERT INTO nowhere VALUES (:secret)"), {"secret": "of ada"})
+    assert "of ada" not in str(error.value)
+    world.engine.dispose()

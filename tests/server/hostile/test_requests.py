@@ -27,6 +27,7 @@ def hub(tmp_path_factory):
     folder = tmp_path_factory.mktemp("hub")
     with running(folder) as one:
         one.folder, one.ada = folder, one.token("ada")
+        one.by = one.world.directory.by_token(one.ada).token_id
         one.repo = one.world.repositories.create("dataset", "ada", "set", private=False)
         changes = [Change("a.txt", data=b"hello"), Change("f/page.html", data=b"<script>alert(1)</script>")]
         changes += [Change("big.txt", data=b"0123456789" * 20_000), Change("x.svg", data=b"<svg onload='alert(1)'/>")]
@@ -176,7 +177,7 @@ def test_bombs_in_yaml_and_json_are_refused_at_once(hub):
 
 def test_an_upload_longer_than_announced_is_cut_off(hub):
     number, oid, later = hub.repo.id, "b" * 64, int(time.time()) + 60
-    link = f"/lfs/put/{hub.world.signer.sign('lfs-put', number, oid, 1000, later)}"
+    link = f"/lfs/put/{hub.world.signer.sign('lfs-put', number, oid, 1000, hub.by, later)}"
     sent = 0
 
     def endless():
@@ -280,17 +281,18 @@ def test_nobody_completes_an_upload_of_what_another_sent(hub):
     hub.world.objects.put(f"objects/{sha256[:2]}/{sha256[2:4]}/{sha256}", [data])
     hub.world.history.note_upload(hub.repo, sha256, len(data))
     mine = hub.world.repositories.create("dataset", "ada", "mine", private=False)
-    link = hub.world.signer.sign("lfs-done", mine.id, sha256, len(data), 1, int(time.time()) + 60)
+    link = hub.world.signer.sign("lfs-done", mine.id, sha256, len(data), 1, hub.by, int(time.time()) + 60)
     assert raw(hub, "POST", f"/lfs/complete/{link}", b"{}")[0] == 400
     assert hub.world.history.holds(mine, sha256) is None
-    link = hub.world.signer.sign("lfs-verify", mine.id, sha256, len(data), int(time.time()) + 60)
+    link = hub.world.signer.sign("lfs-verify", mine.id, sha256, len(data), hub.by, int(time.time()) + 60)
     assert raw(hub, "POST", f"/lfs/verify/{link}", b"{}")[0] == 404
 
 
 def test_of_two_uploads_at_once_the_broken_one_harms_nothing(hub):
     data = os.urandom(3_000_000)
     sha256 = hashlib.sha256(data).hexdigest()
-    link = f"/lfs/put/{hub.world.signer.sign('lfs-put', hub.repo.id, sha256, len(data), int(time.time()) + 60)}"
+    later = int(time.time()) + 60
+    link = f"/lfs/put/{hub.world.signer.sign('lfs-put', hub.repo.id, sha256, len(data), hub.by, later)}"
     halfway, go = threading.Event(), threading.Event()
     broken = []
 

@@ -57,18 +57,22 @@ def test_lfs_multipart_and_its_links(hub, api, repo, monkeypatch):
 
 
 def test_links_expire_and_open_one_thing(hub, api, repo):
-    number = hub.world.repositories.get(DATA, repo).id
+    number, by = hub.world.repositories.get(DATA, repo).id, hub.world.directory.by_token(api.token).token_id
     sign, later, oid = hub.world.signer.sign, int(time.time()) + 60, "a" * 64
     for token in (
-        sign("lfs-put", number, oid, 5, int(time.time()) - 1),
+        sign("lfs-put", number, oid, 5, by, int(time.time()) - 1),
         sign("lfs-get", number, oid, 5, 0, later),
-        sign("lfs-put", number, oid, 5, later)[:-4] + "AAAA",
+        sign("lfs-put", number, oid, 5, by, later)[:-4] + "AAAA",
         "nonsense",
     ):
         assert httpx2.put(f"{hub.url}/lfs/put/{token}", content=b"hello").status_code == 403
-    assert httpx2.put(f"{hub.url}/lfs/put/{sign('lfs-put', 10**9, oid, 5, later)}", content=b"hello").status_code == 404
     assert (
-        httpx2.put(f"{hub.url}/lfs/put/{sign('lfs-put', number, oid, 5, later)}", content=b"hello").status_code == 400
+        httpx2.put(f"{hub.url}/lfs/put/{sign('lfs-put', 10**9, oid, 5, by, later)}", content=b"hello").status_code
+        == 404
+    )
+    assert (
+        httpx2.put(f"{hub.url}/lfs/put/{sign('lfs-put', number, oid, 5, by, later)}", content=b"hello").status_code
+        == 400
     )
 
 

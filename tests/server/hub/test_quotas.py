@@ -31,7 +31,8 @@ def test_a_quota_counts_batches_and_what_is_on_its_way(tmp_path):
         assert http(api, "POST", batch.format("set"), json=ask).status_code == 403
 
         number, later = hub.world.repositories.get("dataset", "ada/parts").id, int(time.time()) + 60
-        parts = [hub.world.signer.sign("lfs-part", number, one["oid"], 60_000, 1, later) for one in objects]
+        by = hub.world.directory.by_token(api.token).token_id
+        parts = [hub.world.signer.sign("lfs-part", number, one["oid"], 60_000, 1, by, later) for one in objects]
         sent = [httpx2.put(f"{hub.url}/lfs/part/{part}", content=one) for part, one in zip(parts, data, strict=True)]
         assert [one.status_code for one in sent] == [200, 403]
         hub.world.uploads.forget_parts(f"{number}-{objects[0]['oid']}", 1)

@@ -62,7 +62,9 @@ def test_unknown_things_are_404_and_bad_names_400(http: TestClient) -> None:
 
 
 def test_links_are_signed_and_expire(http: TestClient) -> None:
-    old = SIGNER.sign("xorb", to_text(bytes(32)), 0, 10, int(time.time()) - 1)
+    now = int(time.time())
+    old, new = (SIGNER.sign("xorb", to_text(bytes(32)), 0, 10, "me/m", 0, until) for until in (now - 1, now + 60))
     access = bearer("write")["Authorization"].removeprefix("Bearer ")
     for token in ("forged", old, access):
         assert http.get(f"/cas/x/v1/xorb-bytes/{token}").status_code == 403
+    assert http.get(f"/cas/x/v1/xorb-bytes/{new}").status_code == 404  # no such xorb

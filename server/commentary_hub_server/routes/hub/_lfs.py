@@ -129,28 +129,27 @@ def _object(
     if not _SHA256.fullmatch(oid) or type(size) is not int or not 0 <= size <= MAX_OBJECT_BYTES:
         return answer | {"error": {"code": 422, "message": "an object has a sha256 and a size"}}
     held = doors.history.holds(repository, oid)
-    base, now = doors.base(request), int(time.time())
+    base, now, by = doors.base(request), int(time.time()), doors.profile(request).token_id
     expires = now + LINK_S
     if operation == "download":
         if held is None:
             return answer | {"error": {"code": 404, "message": "no such object in this repository"}}
-        by = doors.profile(request).token_id
         href = f"{base}/lfs/{doors.signer.sign('lfs-get', repository.id, oid, held, by, now + DOWNLOAD_S)}"
         return answer | {"actions": {"download": {"href": href, "expires_in": DOWNLOAD_S}}}
     if held is not None:
         return answer
-    verify = {"href": f"{base}/lfs/verify/{doors.signer.sign('lfs-verify', repository.id, oid, size, expires)}"}
+    verify = {"href": f"{base}/lfs/verify/{doors.signer.sign('lfs-verify', repository.id, oid, size, by, expires)}"}
     if multipart and size > MULTIPART_BYTES:
         length, count = _parts_of(size)
         parts = {
             f"{number:05d}": f"{base}/lfs/part/"
-            f"{doors.signer.sign('lfs-part', repository.id, oid, size, number, expires)}"
+            f"{doors.signer.sign('lfs-part', repository.id, oid, size, number, by, expires)}"
             for number in range(1, count + 1)
         }
-        done = f"{base}/lfs/complete/{doors.signer.sign('lfs-done', repository.id, oid, size, count, expires)}"
+        done = f"{base}/lfs/complete/{doors.signer.sign('lfs-done', repository.id, oid, size, count, by, expires)}"
         upload = {"href": done, "header": {"chunk_size": str(length), **parts}}
     else:
-        upload = {"href": f"{base}/lfs/put/{doors.signer.sign('lfs-put', repository.id, oid, size, expires)}"}
+        upload = {"href": f"{base}/lfs/put/{doors.signer.sign('lfs-put', repository.id, oid, size, by, expires)}"}
     return answer | {"actions": {"upload": upload, "verify": verify}}
 
 
@@ -189,18 +188,21 @@ def _opened(doors: Doors, purpose: str, token: str) -> list[Any]:
     return fields[:-1]
 
 
-def _target(doors: Doors, number: int) -> Repository:
-    found = doors.repositories.by_id(number)
-    if found is None:
+def _target(doors: Doors, number: int, by: int, *, write: bool = True) -> Repository:
+    """The repository of a link, which is worth what the token that asked for it may now."""
+    found, profile = doors.repositories.by_id(number), doors.directory.by_token_id(by)
+    if found is None or not profile.may_read(found.key, private=found.private):
         raise Refused(404, "Repository not found", "RepoNotFound")
+    if write and not profile.may_write(found.key):
+        raise Refused(403, f"The token that asked for this link may not write to {found.name} any more")
     return found
 
 
 def _add_uploads(router: APIRouter, doors: Doors, uploads: Uploads) -> None:
     @router.put("/lfs/put/{token}", summary="An object's bytes")
     async def put(request: Request, token: str) -> Response:
-        number, oid, size = _opened(doors, "lfs-put", token)
-        target = await run_in_threadpool(_target, doors, number)
+        number, oid, size, by = _opened(doors, "lfs-put", token)
+        target = await run_in_threadpool(_target, doors, number, by)
         await run_in_threadpool(_demand, doors, target, oid, size)
         async with uploads.receiving(request.stream(), size) as body:
             await run_in_threadpool(uploads.keep, body, oid)
@@ -209,8 +211,8 @@ def _add_uploads(router: APIRouter, doors: Doors, uploads: Uploads) -> None:
 
     @router.put("/lfs/part/{token}", summary="A part of an object")
     async def part(request: Request, token: str) -> Response:
-        number, oid, size, index = _opened(doors, "lfs-part", token)
-        target = await run_in_threadpool(_target, doors, number)
+        number, oid, size, index, by = _opened(doors, "lfs-part", token)
+        target = await run_in_threadpool(_target, doors, number, by)
         each, _ = _parts_of(size)
         length = min(each, size - (index - 1) * each)
         await run_in_threadpool(_demand, doors, target, oid, length)
@@ -220,8 +222,8 @@ def _add_uploads(router: APIRouter, doors: Doors, uploads: Uploads) -> None:
 
     @router.post("/lfs/complete/{token}", summary="All parts are there")
     def complete(token: str) -> Response:
-        number, oid, size, count = _opened(doors, "lfs-done", token)
-        target = _target(doors, number)
+        number, oid, size, count, by = _opened(doors, "lfs-done", token)
+        target = _target(doors, number, by)
         if doors.history.holds(target, oid) is None:
             uploads.join(f"{number}-{oid}", count, oid, size)
             doors.history.note_upload(target, oid, size)
@@ -233,18 +235,15 @@ def _add_links(router: APIRouter, doors: Doors) -> None:
 
     @router.post("/lfs/verify/{token}", summary="Is it there?")
     def verify(token: str) -> Response:
-        number, oid, size = _opened(doors, "lfs-verify", token)
-        if doors.history.holds(_target(doors, number), oid) != size:
+        number, oid, size, by = _opened(doors, "lfs-verify", token)
+        if doors.history.holds(_target(doors, number, by), oid) != size:
             raise Refused(404, "the object has not arrived: upload it again")
         return JSONResponse({"success": True})
 
     @router.get("/lfs/{token}", summary="An object by a signed link")
     def get(token: str) -> Response:
         number, oid, size, by = _opened(doors, "lfs-get", token)
-        repository = _target(doors, number)
-        # A link is worth what the token that asked for it may now, and what the repository holds now.
-        if not doors.directory.by_token_id(by).may_read(repository.key, private=repository.private):
-            raise Refused(404, "Repository not found", "RepoNotFound")
+        repository = _target(doors, number, by, write=False)
         if doors.history.holds(repository, oid) is None:
             raise Refused(404, "no such object in this repository")
         xet = doors.history.xet_hashes(repository, [oid]).get(oid)

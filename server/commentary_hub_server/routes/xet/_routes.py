@@ -135,17 +135,19 @@ def _add_reading(router: APIRouter, service: XetService, base: Base) -> None:
     @router.get("/v1/xorb-bytes/{token}")
     def xorb_bytes(token: str, request: Request) -> Response:
         try:
-            name, first, last, expires = service.signer.open("xorb", token)
+            xorb, first, last = service.linked(token)
         except GrantRefused as error:
             raise HTTPException(403, str(error)) from error
-        if int(expires) <= time.time():
-            raise HTTPException(403, "the link has expired")
         start, end = _range(request.headers.get("range"))
-        low, high = max(start, int(first)), min(end or int(last), int(last))
+        low, high = max(start, first), min(end or last, last)
         if low >= high:
             raise HTTPException(416)
+        try:
+            data = service.stored(xorb, low, high)
+        except Unknown as error:
+            raise HTTPException(404) from error
         return Response(
-            service.linked(from_text(str(name)), low, high),
+            data,
             206,
             {"Content-Range": f"bytes {low}-{high - 1}/*"},
             "application/octet-stream",

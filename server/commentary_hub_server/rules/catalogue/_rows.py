@@ -15,7 +15,8 @@ from commentary_hub.manifest import KEYS_TENSOR, STATE_PREFIX, TARGETS_TENSOR
 from commentary_hub_server.rules.catalogue._safetensors import Header, Read, TensorView, find_row, read_rows
 
 MAX_ROWS = 1000
-MAX_ROW_VALUES = 64
+MAX_ROW_VALUES = 64  # of one tensor
+_MAX_SHOWN = 256  # of all tensors together: an answer of 1,000 rows is built in memory
 _KEY_BYTES, _TARGET_BYTES = 16, 8
 
 
@@ -98,14 +99,14 @@ def _tables(header: Header) -> tuple[TensorView, TensorView]:
 
 
 def _shown(header: Header, rows: int) -> list[tuple[str, TensorView]]:
-    """The state's tensors that have one short row per example."""
-    return [
-        (tensor.name.removeprefix(STATE_PREFIX), tensor)
-        for tensor in header.tensors
-        if tensor.name.startswith(STATE_PREFIX)
-        and tensor.shape[:1] == (rows,)
-        and math.prod(tensor.shape[1:]) <= MAX_ROW_VALUES
-    ]
+    """The state's tensors that have one short row per example, as many as fit."""
+    shown, left = [], _MAX_SHOWN
+    for tensor in header.tensors:
+        width = max(1, math.prod(tensor.shape[1:]))
+        if tensor.name.startswith(STATE_PREFIX) and tensor.shape[:1] == (rows,) and width <= min(MAX_ROW_VALUES, left):
+            shown.append((tensor.name.removeprefix(STATE_PREFIX), tensor))
+            left -= width
+    return shown
 
 
 def _number(value: Any) -> float | None:

@@ -49,7 +49,7 @@ class Membership:
 
     def revoke_token(self, name: str, token_id: str) -> None:
         """Forget one of the user's tokens."""
-        if token_id.isdecimal():
+        if token_id.isdecimal() and len(token_id) < 19:
             self._directory.revoke_token(name, int(token_id))
 
     def may_administer(self, viewer: Viewer, repo_id: str) -> bool:

@@ -189,7 +189,7 @@ class XetService:
             name, span = to_text(part.xorb), {"start": part.start, "end": part.end}
             terms.append({"hash": name, "unpacked_length": part.length, "range": span})
             expires = min(int(time.time()) + LINK_S, scope.expires)
-            url = link(self.signer.sign("xorb", name, part.first, part.last, expires))
+            url = link(self.signer.sign("xorb", name, part.first, part.last, scope.repo, scope.token, expires))
             entry: dict[str, object] = {
                 "range": span,
                 "url": url,
@@ -221,9 +221,23 @@ class XetService:
         self._index.add_file(target, file)
         return True
 
-    def linked(self, xorb: bytes, first: int, last: int) -> bytes:
-        """The stored bytes [first, last) that a verified link names."""
-        return self._objects.get_range(xorb, first, last)
+    def linked(self, token: str) -> tuple[bytes, int, int]:
+        """(xorb, first, last) of the stored bytes that a link is for; raises `GrantRefused`.
+
+        A link is worth what the token that asked for it may now.
+        """
+        name, first, last, repo, number, expires = self.signer.open("xorb", token)
+        scope = Scope("", str(repo), "read", int(expires), int(number))
+        if scope.expires <= time.time() or not self._may_use(scope, scope.repo):
+            raise GrantRefused("the link is no longer valid: ask for a new one")
+        return from_text(str(name)), int(first), int(last)
+
+    def stored(self, xorb: bytes, first: int, last: int) -> bytes:
+        """The stored bytes [first, last) of a xorb; raises ``Unknown`` where it was collected."""
+        try:
+            return self._objects.get_range(xorb, first, last)
+        except (FileNotFoundError, KeyError) as error:
+            raise Unknown(f"xorb {to_text(xorb)} is gone") from error
 
     def _usable(self, scope: Scope, digest: bytes) -> Xorb | None:
         holders = self._index.holders(digest)
