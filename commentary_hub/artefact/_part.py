@@ -37,7 +37,8 @@ from commentary_hub.manifest import (
 )
 
 _GAP_BYTES = 1 << 14
-"""A range costs as much as so many bytes more of its neighbour: nearer ones are read as one."""
+"""A range costs as much as so many bytes more of its neighbour, so nearer ones are read as one: among others in one
+request it took 0.45 ms of work at both ends of one machine (`benchmarks/reuse.py`), in which 16 kB come at 35 MB/s."""
 _WINDOW = _GAP_BYTES // KEY_BYTES  # rows: one range less is worth so many
 _DEVIATIONS = 3.0  # to either side of where a key is expected: it is there in 997 of 1,000 cases
 _PROBE = 16  # rows that tell where in the table one is, where a window would be too large

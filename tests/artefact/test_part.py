@@ -3,11 +3,14 @@
 import json
 import os
 import shutil
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from commentary_hub.artefact import Rows, load, load_part, save
 from commentary_hub.commentaries import ExampleWeights
@@ -21,9 +24,12 @@ class Far:
     """A folder as if it lay far away; counts what is read of it."""
 
     def __init__(self, folder):
-        self.folder, self.manifest, self.reads = folder, read_manifest(folder), []
+        self.folder, self.manifest, self.reads, self.rounds = folder, read_manifest(folder), [], 0
 
     def read(self, name, spans):
+        assert all(0 <= start < stop for start, stop in spans)
+        assert all(left[1] <= right[0] for left, right in pairwise(spans))
+        self.rounds += 1
         self.reads.extend(stop - start for start, stop in spans)
         with (self.folder / name).open("rb") as file:
             return [os.pread(file.fileno(), stop - start, start) for start, stop in spans]
@@ -98,6 +104,63 @@ def test_many_rows_cost_no_more_than_the_whole_in_few_reads(table, wanted):
     shards = [(table / name).stat().st_size for name in far.manifest.tensor_files]
     assert sum(far.reads) <= sum(shards) + len(shards) * (1 << 14)  # whose heads are looked at first
     assert len(far.reads) < 20
+
+
+@st.composite
+def tables(draw):
+    """Keys of a table, by how they lie, and keys that are asked for."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    rows, how = (
+        draw(st.integers(1, 3_000)),
+        draw(st.sampled_from(["spread", "clustered", "halving", "one prefix", "few"])),
+    )
+    keys = rng.integers(0, 256, (rows, 16), dtype=np.uint8)
+    if how == "clustered":
+        keys[:, :6] = keys[rng.integers(0, 3, rows), :6]
+    if how == "halving":  # where interpolation is always wrong
+        keys = np.array([list((2**127 >> int(n)).to_bytes(16)) for n in rng.integers(0, 128, rows)], np.uint8)
+    if how == "one prefix":
+        keys[:, :12] = keys[0, :12]
+    if how == "few":
+        keys = keys[rng.integers(0, min(rows, 5), rows)]
+    asked = [keys[rng.integers(0, rows, draw(st.integers(0, 60)))], rng.integers(0, 256, (draw(st.integers(0, 9)), 16))]
+    asked += [np.array([[0] * 16, [255] * 16])[: draw(st.integers(0, 2))], keys[:1] ^ np.uint8(draw(st.integers(0, 1)))]
+    return keys, np.concatenate(asked).astype(np.uint8)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(tables())
+def test_any_rows_of_any_table_are_those_of_the_whole(tmp_path_factory, monkeypatch, drawn):
+    monkeypatch.setattr("commentary_hub.artefact._part._GAP_BYTES", 64)  # so that small tables are searched too
+    monkeypatch.setattr("commentary_hub.artefact._part._WINDOW", 16)
+    monkeypatch.setattr("commentary_hub.artefact._part._PROBE", 2)
+    keys, asked = drawn
+    folder = tmp_path_factory.mktemp("any")
+    rng = np.random.default_rng(1)
+    commentary = ExampleWeights(rows=len(keys))
+    with torch.no_grad():
+        commentary.logits.copy_(torch.from_numpy(rng.normal(size=(len(keys), 1))))
+    dataset = DatasetBinding(identity={"id": "far/away"}, rows=len(keys), key=KeyScheme(form="image"))
+    targets = rng.integers(0, 2, (len(keys), 8), dtype=np.uint8)
+    save(folder, commentary, name="far", dataset=dataset, loss_reduction="mean", rows=Rows(keys, targets))
+    whole, far = load(folder), Far(folder)
+    part = load_part(far, asked, cache=False)
+    wanted = {bytes(key) for key in asked}
+    expected = [place for place, key in enumerate(whole.rows.keys) if bytes(key) in wanted]
+    assert np.array_equal(part.rows.keys, whole.rows.keys[expected])
+    assert np.array_equal(part.rows.targets, whole.rows.targets[expected])
+    assert torch.equal(part.commentary.logits, whole.commentary.logits[expected])
+    assert far.rounds <= 4 + 3 * np.log2(len(keys) + 2)
+    assert sum(far.reads) <= far.rounds * sum((folder / name).stat().st_size for name in far.manifest.tensor_files)
+    shutil.rmtree(folder)
+
+
+def test_an_empty_table_has_no_rows_for_anybody(tmp_path):
+    dataset = DatasetBinding(identity={"id": "far/away"}, rows=0, key=KeyScheme(form="image"))
+    nothing = Rows(np.empty((0, 16), np.uint8), np.empty((0, 8), np.uint8))
+    save(tmp_path, ExampleWeights(rows=0), name="far", dataset=dataset, loss_reduction="mean", rows=nothing)
+    part = load_part(Far(tmp_path), spread(np.random.default_rng(0))[:9], cache=False)
+    assert part.rows.keys.shape == (0, 16)
 
 
 def test_hostile_and_damaged_headers_are_refused_before_anything_else_is_read(table, tmp_path):
