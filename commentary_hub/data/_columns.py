@@ -86,7 +86,7 @@ def pick(sample: Any, names: tuple[str, str | None] | None) -> tuple[Any, Any]:
     if isinstance(sample, (Image.Image, str, np.ndarray, torch.Tensor)):
         return sample, None
     raise InputError(
-        f"a sample is a {type(sample).__name__}: expected (example, target), a dictionary, or a single example"
+        f"a sample is of type {type(sample).__name__}: expected (example, target), a dictionary, or a single example"
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ import datasets
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from torch.utils.data import ConcatDataset, Subset, TensorDataset
+from torch.utils.data import ConcatDataset, DataLoader, Subset, TensorDataset
 from torchvision.datasets import CIFAR10, CIFAR100, EMNIST, KMNIST, MNIST, FashionMNIST, ImageFolder
 from torchvision.datasets.folder import default_loader
 
@@ -70,9 +71,10 @@ def raw_examples(dataset: Any, *, inputs: str | None = None, targets: str | None
     """
     if isinstance(dataset, RawExamples):
         return dataset
+    check_opened(dataset)
     if isinstance(dataset, datasets.Dataset):
         if len(dataset) == 0:
-            raise InputError("the dataset is empty: there is nothing to learn from")
+            raise InputError("the dataset is empty: give one with examples")
         return _Table(dataset, find_columns(dataset.features, inputs=inputs, targets=targets))
     if isinstance(dataset, Subset):
         return _Selected(raw_examples(dataset.dataset, inputs=inputs, targets=targets), dataset.indices)
@@ -80,12 +82,23 @@ def raw_examples(dataset: Any, *, inputs: str | None = None, targets: str | None
         return _Joined([raw_examples(part, inputs=inputs, targets=targets) for part in dataset.datasets])
     if not hasattr(dataset, "__getitem__") or not hasattr(dataset, "__len__"):
         raise InputError(
-            f"a {type(dataset).__name__} has no length and items: give a map-style dataset, "
+            f"{type(dataset).__name__} has no length and items: give a map-style dataset, "
             "or use bind_stream for an iterable one"
         )
     if len(dataset) == 0:
-        raise InputError(f"the dataset ({type(dataset).__name__}) is empty: there is nothing to learn from")
+        raise InputError(f"the dataset ({type(dataset).__name__}) is empty: give one with examples")
     return _Items(dataset, inputs=inputs, targets=targets)
+
+
+def check_opened(dataset: Any) -> None:
+    """Raise `InputError` for what only stands for a dataset: its name, a dictionary of splits, a loader of batches."""
+    if isinstance(dataset, (str, bytes, os.PathLike)):
+        raise InputError(f"{str(dataset)!r} is a name and no dataset: open it first, as with datasets.load_dataset")
+    if isinstance(dataset, Mapping):
+        names = ", ".join(map(str, dataset))
+        raise InputError(f"{type(dataset).__name__} holds several datasets ({names}): give one of them")
+    if isinstance(dataset, DataLoader):
+        raise InputError("a DataLoader gives batches: give its dataset, and make a DataLoader of what comes back")
 
 
 class _Table(RawExamples):
@@ -146,7 +159,7 @@ class _Items(RawExamples):
 class _Selected(RawExamples):
     def __init__(self, parent: RawExamples, indices: Sequence[int]) -> None:
         if len(indices) == 0:
-            raise InputError("the subset is empty: there is nothing to learn from")
+            raise InputError("the subset is empty: give one with examples")
         self._parent = parent
         self._indices = np.asarray(indices, dtype=np.int64)
         self.classes = parent.classes

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -10,7 +10,7 @@ import datasets
 
 from commentary_hub.data._columns import Columns, find_columns, pick, sample_columns
 from commentary_hub.data._keys import Form, content_form
-from commentary_hub.data._raw import decode_image
+from commentary_hub.data._raw import check_opened, decode_image
 from commentary_hub.errors import InputError
 
 
@@ -25,6 +25,14 @@ class StreamReader:
     def __init__(self, stream: Any, *, inputs: str | None, targets: str | None, peek: int) -> None:
         self._columns: Columns | None = None
         self._names: tuple[str, str | None] | None = None
+        check_opened(stream)
+        if not isinstance(stream, Iterable):
+            raise InputError(f"{type(stream).__name__} is no stream: give an iterable of samples")
+        if iter(stream) is stream:
+            raise InputError(
+                f"this {type(stream).__name__} can be read only once, so that a first look would cost training its "
+                "samples: give an iterable that starts anew each time, as a class with __iter__ does"
+            )
         plain = stream.with_format(None) if isinstance(stream, datasets.IterableDataset) else stream
         self.peeked = list(islice(iter(plain), peek))
         if not self.peeked:

@@ -105,6 +105,8 @@ def weights_of(scores: Scores, *, useful: bool | None = None, scale: Scale | Non
         raise InputError(
             f"{scores.path}: does a high {scores.measure} mark a good or a bad example? Say so (useful=True or False)"
         )
+    if scale not in {None, "share", "rank"}:
+        raise InputError(f"scale is {scale!r}: choose 'share' or 'rank'")
     if (scale or ("share" if scores.unit else "rank")) == "share":
         low, high = float(scores.values.min()), float(scores.values.max())
         if low < 0 or high > 1:

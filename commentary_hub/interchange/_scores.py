@@ -33,7 +33,9 @@ class Scores:
     unit: bool
 
     def __post_init__(self) -> None:
-        if self.values.ndim != 1 or len(self.values) == 0 or len(self.places) != len(self.values):
+        if self.values.size == 0:
+            raise InputError(f"{self.path}: {self.measure} holds no scores")
+        if self.values.ndim != 1 or len(self.places) != len(self.values):
             raise ShapeError(
                 f"{self.path}: {self.measure} has shape {list(self.values.shape)} for {len(self.places):,} examples: "
                 "one number for each is needed",
@@ -67,6 +69,12 @@ class Scores:
         return np.array([known[str(place)] for place in self.places], dtype=np.int64)
 
     def _as_positions(self, size: int) -> NDArray[np.int64]:
+        if isinstance(self.places, range) and len(self.places) != size:
+            raise InputError(
+                f"{self.path} scores {len(self.places):,} examples by their order, the dataset has {size:,}: give the "
+                "dataset, and the split, that was scored",
+                size=size,
+            )
         try:
             positions = np.array([int(place) for place in self.places], dtype=np.int64)
         except (ValueError, OverflowError):

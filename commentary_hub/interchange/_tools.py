@@ -42,7 +42,7 @@ def read_scores(tool: str, path: str | Path, *, measure: str | None = None) -> S
         raise InputError(f"no reader for {tool!r}: choose one of {', '.join(TOOLS)}", tool=tool)
     found = Path(path)
     if not found.exists():
-        raise InputError(f"{found} does not exist: name the file that {tool} wrote", path=found)
+        raise InputError(f"{found} does not exist: name the file with the scores", path=found)
     try:
         return TOOLS[tool](found, measure)
     except (OSError, ValueError, EOFError, pa.ArrowInvalid) as error:
@@ -57,10 +57,9 @@ def _cleanlab(path: Path, measure: str | None) -> Scores:
     table = _table(file)
     name = measure or "label_score"
     if name not in table and measure is None:
-        raise InputError(
-            f"{file} has no 'label_score', so nobody looked for label issues: choose another of "
-            f"{', '.join(n for n in table if n.endswith('_score')) or 'no scores'} (measure=)"
-        )
+        others = ", ".join(each for each in table if each.endswith("_score"))
+        advice = f"choose another of {others} (measure=)" if others else "give the issues that cleanlab's Datalab found"
+        raise InputError(f"{file} has no 'label_score', so nobody looked for label issues: {advice}")
     values = column(file, table, name)
     return Scores("cleanlab", name, file, values, range(len(values)), useful=True, unit=name.endswith("_score"))
 

@@ -175,6 +175,8 @@ class Binding(_WithRows):
         """The Hugging Face dataset with the weights as a column; ``.to_parquet`` writes it."""
         if not isinstance(self._dataset, datasets.Dataset):
             raise InputError("only a Hugging Face Dataset has columns: bind one, or use weights() or export()")
+        if name in self._dataset.column_names:
+            raise InputError(f"the dataset has a column {name!r} already: choose another name")
         return self._dataset.add_column(name, self.weights(progress).numpy())
 
     def export(self, path: str | os.PathLike[str], *, progress: float = 0.0) -> None:
@@ -230,4 +232,9 @@ class Binding(_WithRows):
 
     def _rows_of(self, positions: Tensor) -> tuple[Tensor | None, ...]:
         at = positions.cpu()
+        if at.numel() and not 0 <= int(at.min()) <= int(at.max()) < len(self):
+            raise InputError(
+                f"rows run from {int(at.min())} to {int(at.max())}, the dataset has {len(self):,} examples: give the "
+                "positions that the binding's own batches carry"
+            )
         return tuple(None if table is None else table[at] for table in self._tables)

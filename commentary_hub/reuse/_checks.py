@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -42,23 +43,33 @@ def check_dataset(manifest: Manifest, *, form: Form, classes: tuple[str, ...] | 
             found=form,
         )
     known = manifest.dataset.classes
-    if known is not None and classes is not None and not _alike(known, classes):
+    differing = None if known is None or classes is None else _differing(known, classes)
+    if known is not None and classes is not None and differing is not None:
+        number, there, here = differing
         raise ClassesDiffer(
-            f"{manifest.name} knows {len(known)} classes ({', '.join(known[:5])} …), the dataset has {len(classes)} "
-            f"({', '.join(classes[:5])} …): give them the same names in the same order",
+            f"{manifest.name} knows {len(known)} classes, the dataset has {len(classes)}; number {number} is {there} "
+            f"there and {here} here: give them the same names in the same order",
             expected=known,
             found=classes,
         )
 
 
-def _alike(known: Sequence[str], found: Sequence[str]) -> bool:
-    """Whether names are the same, class by class, but for spelling: the words of one are among those of the other.
+def _differing(known: Sequence[str], found: Sequence[str]) -> tuple[int, str, str] | None:
+    """The first class that is another in ``found``: its number and both names.
 
-    >>> _alike(["0", "T - shirt / top"], ["0 - zero", "t-shirt/top"]), _alike(["cat", "dog"], ["dog", "cat"])
-    (True, False)
+    Spelling aside: names are the same where the words of one are among those of the other.
+
+    >>> _differing(["0", "T - shirt / top"], ["0 - zero", "t-shirt/top"])
+    >>> _differing(["cat", "dog"], ["cat", "cow"]), _differing(["cat"], ["cat", "dog"])
+    ((1, "'dog'", "'cow'"), (1, 'none', "'dog'"))
     """
-    pairs = [[set(_WORDS.findall(name.casefold())) for name in pair] for pair in zip(known, found, strict=False)]
-    return len(known) == len(found) and all(one <= other or other <= one for one, other in pairs if one or other)
+    for number, (one, other) in enumerate(zip_longest(known, found)):
+        if one is None or other is None:
+            return number, "none" if one is None else repr(one), "none" if other is None else repr(other)
+        words, others = (set(_WORDS.findall(name.casefold())) for name in (one, other))
+        if not (words <= others or others <= words):
+            return number, repr(one), repr(other)
+    return None
 
 
 def check_salt(manifest: Manifest, salt: str | bytes | None) -> None:
@@ -96,14 +107,17 @@ def check_counts(manifest: Manifest, match: Match, threshold: float, *, same: bo
     if match.found + match.other_target == 0:
         raise WrongDataset(
             f"none of the {size:,} examples is known to {manifest.name}, which was learned on {learned}: "
-            "bind that dataset, before its transforms",
+            "bind that dataset as it is, its examples not resized, converted or compressed anew",
             **facts,
         )
     if match.found < threshold * size:
+        advice = f"bind the dataset it was learned on ({learned}) or lower threshold="
+        if match.other_target > match.missing:
+            advice = "give the targets that it was learned with (were classes renumbered?) or lower threshold="
         raise TooFewRows(
             f"{manifest.name} knows {match.found:,} of {size:,} examples ({match.missing:,} are missing, "
             f"{match.other_target:,} have another target{'; the examples are the same' if same else ''}), the "
-            f"threshold is {threshold:.0%}: bind the dataset it was learned on ({learned}) or lower threshold=",
+            f"threshold is {threshold:.0%}: {advice}",
             **facts,
         )
 
@@ -144,6 +158,9 @@ def check_inputs(name: str, commentary: Commentary, sample: Any) -> None:
     nothing to check.
     """
     inputs = sample[0] if isinstance(sample, (tuple, list)) else sample
+    if isinstance(sample, Mapping):
+        floats = [entry for entry in sample.values() if isinstance(entry, Tensor) and entry.is_floating_point()]
+        inputs = floats[0] if len(floats) == 1 else None
     if not isinstance(inputs, Tensor) or not inputs.is_floating_point() or commentary.row_tensors:
         return
     batch = Batch(inputs[None], torch.zeros(1, dtype=torch.int64), rows=torch.tensor([-1]))

@@ -30,6 +30,8 @@ def interleave(stored: StoredCommentary, parts: Mapping[str, AnySource], **optio
             f"{stored.manifest.name} is of kind {stored.manifest.kind!r}, only 'mixture_weights' has probabilities of "
             "sources: bind it instead"
         )
+    if not isinstance(parts, Mapping):
+        raise InputError(f"give each dataset under the name of its source: {{{mixture.sources[0]!r}: dataset, …}}")
     shares = mixture.probabilities(list(parts))
     mixed: AnySource = datasets.interleave_datasets(
         list(parts.values()), probabilities=list(shares.values()), **options

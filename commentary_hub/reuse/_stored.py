@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from commentary_hub.artefact import StoredCommentary
 from commentary_hub.commentaries import Reduction
@@ -13,7 +14,13 @@ Stored = StoredCommentary | Sequence[StoredCommentary]
 
 def in_order(commentaries: Stored, threshold: float) -> tuple[StoredCommentary, ...]:
     """One or more commentaries in the order of their stages; raises `InputError` for none, or a bad threshold."""
-    stored = (commentaries,) if isinstance(commentaries, StoredCommentary) else tuple(commentaries)
+    given: Any = commentaries  # whatever a caller without a type checker hands in
+    stored = tuple(given) if isinstance(given, (list, tuple)) else (given,)
+    for one in stored:
+        if not isinstance(one, StoredCommentary):
+            raise InputError(
+                f"{type(one).__name__} is no stored commentary: give what load returned for it as the first argument"
+            )
     if not stored:
         raise InputError("there is no commentary to bind: give at least one")
     if not 0 <= threshold <= 1:

@@ -158,6 +158,16 @@ def test_names_of_examples_find_them_in_any_order(tmp_path):
 
 def test_files_that_do_not_fit_are_refused_with_one_sentence(tmp_path):
     aum = read_scores("aum", WRITTEN / "aum_values.csv")
+    np.savez(tmp_path / "some.npz", scores=np.arange(20.0))
+    np.savez(tmp_path / "none.npz", scores=np.empty(0))
+    (tmp_path / "other.csv").write_text("a,b\n1,2\n")
+    some = read_scores("npz", tmp_path / "some.npz")
+    with pytest.raises(
+        InputError, match="scores 20 examples by their order, the dataset has 40: give the dataset, and"
+    ):
+        import_scores(tmp_path / "a", some, dataset(), name="a", useful=True)
+    with pytest.raises(InputError, match="scale is 'ranks': choose 'share' or 'rank'"):
+        weights_of(some, useful=True, scale="ranks")
     with pytest.raises(InputError, match="0 to 39, the dataset has 20"):
         import_scores(tmp_path / "a", aum, TensorDataset(torch.from_numpy(X[:20]), torch.zeros(20).long()), name="a")
     (tmp_path / "full.csv").write_text("sample_id,num_measurements,margin,aum\n0,1,1.0,1.0\n")
@@ -178,6 +188,8 @@ def test_files_that_do_not_fit_are_refused_with_one_sentence(tmp_path):
         ("aum", "flat.npy", "no .csv"),
         ("cartography", "nan.csv", "confidence"),
         ("cleanlab", "nan.csv", "label issues"),
+        ("cleanlab", "other.csv", "label issues: give the issues that cleanlab's Datalab found"),
+        ("npz", "none.npz", "holds no scores"),
         ("trak", "pickled.npy", "no file of trak"),
         ("trak", "flat.npy", r"\[train, targets\]"),
         ("npz", "broken.npz", "no file of npz"),

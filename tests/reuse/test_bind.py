@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from datasets import DatasetDict
 from torch.utils.data import ConcatDataset, DataLoader, Subset, TensorDataset
 
 from commentary_hub.artefact import Rows, load, save
@@ -16,7 +17,7 @@ from commentary_hub.commentaries import ExampleWeights, cross_entropy
 from commentary_hub.data import Examples, content_keys, open_examples, target_digests
 from commentary_hub.errors import BindingError, ClassesDiffer, ConflictingRows, InputError, TooFewRows, WrongDataset
 from commentary_hub.manifest import DatasetBinding, Iterations, KeyScheme
-from commentary_hub.reuse import bind, match_rows
+from commentary_hub.reuse import at_inference, bind, bind_stream, match_rows
 from tests.reuse.bound import LOGITS, WEIGHTS, N, X, Y, stored, table_dataset
 
 
@@ -89,6 +90,59 @@ def test_refusals_come_before_training_and_say_why(tmp_path):
     with pytest.raises(BindingError, match="salt="):
         bind(salted, TensorDataset(X, Y))
     assert bind(salted, TensorDataset(X, Y), salt=salt).counts.found == N
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "sentence"),
+    [
+        ("ada/numbers", InputError, "'ada/numbers' is a name and no dataset: open it first"),
+        (
+            DatasetDict(test=table_dataset(), train=table_dataset()),
+            InputError,
+            r"several datasets \(test, train\): give one",
+        ),
+        (DataLoader(TensorDataset(X, Y), batch_size=4), InputError, "a DataLoader gives batches: give its dataset"),
+        (iter([1]), InputError, "list_iterator has no length and items"),
+        ([], InputError, "is empty: give one with examples"),
+        ([1, 2], InputError, "a sample is of type int"),
+        (
+            table_dataset(names="abcde"),
+            ClassesDiffer,
+            "knows 4 classes, the dataset has 5; number 4 is none there and 'e' here",
+        ),
+        (table_dataset(names="abce"), ClassesDiffer, "has 4; number 3 is 'd' there and 'e' here"),
+        (TensorDataset(X * 2, Y), WrongDataset, "none of the 200 .* as it is, its examples not resized"),
+        (
+            TensorDataset(X, (Y + 1) % 4),
+            TooFewRows,
+            "200 have another target.* give the targets that it was learned with",
+        ),
+        (
+            TensorDataset(torch.cat([X, X + 9]), torch.cat([Y, Y])),
+            TooFewRows,
+            "200 are missing.* bind the dataset it was",
+        ),
+    ],
+)
+def test_what_is_no_dataset_or_another_one_is_told_apart(tmp_path, given, error, sentence):
+    with pytest.raises(error, match=sentence):
+        bind(stored(tmp_path, classes=tuple("abcd")), given)
+
+
+@pytest.mark.parametrize("given", ["a/folder", table_dataset(), [1], None])
+def test_what_is_no_commentary_is_told_so_wherever_one_is_asked_for(given):
+    for asked in (bind, bind_stream, at_inference):
+        with pytest.raises(InputError, match="no stored commentary: give what load returned"):
+            asked(given, TensorDataset(X, Y))
+
+
+def test_positions_and_names_that_cannot_be_meant_are_refused(tmp_path):
+    binding = bind(stored(tmp_path), table_dataset())
+    for wrong in (-1, N):
+        with pytest.raises(InputError, match=f"rows run from .* has {N} examples"):
+            binding.loss(torch.nn.Linear(5, 4), X[:2], Y[:2], torch.tensor([0, wrong]))
+    with pytest.raises(InputError, match="a column 'label' already"):
+        binding.column("label")
 
 
 def test_one_content_under_two_targets_is_told_apart_by_the_target_and_refused_without(tmp_path):

@@ -163,6 +163,8 @@ def test_a_mask_for_another_size_or_colour_is_refused_before_training(tmp_path):
         bind(one, TensorDataset(torch.rand(4, 1, 9, 8), Y[:4]))
     with pytest.raises(BindingError, match=r"inputs of shape \[3, 8, 8\]"):
         bind(one, TensorDataset(torch.rand(4, 3, 8, 8), Y[:4]))
+    with pytest.raises(BindingError, match=r"inputs of shape \[1, 9, 8\]"):
+        bind(one, [{"image": torch.rand(1, 9, 8), "label": 0}] * 4)
 
 
 def test_a_newer_format_and_an_unknown_kind_are_refused_before_anything_is_bound(tmp_path):
@@ -194,6 +196,8 @@ def test_a_mixture_draws_from_sources_with_its_probabilities(tmp_path):
         assert drawn.count("plays") / len(drawn) == pytest.approx(expected, abs=0.025)
     with pytest.raises(InputError, match="novels"):
         interleave(mixture(tmp_path / "mixture"), {"novels": parts["news"]})
+    with pytest.raises(InputError, match=r"under the name of its source: \{'news': dataset"):
+        interleave(mixture(tmp_path / "mixture"), list(parts.values()))
     with pytest.raises(InputError, match="bind it instead"):
         interleave(table(tmp_path / "table"), parts)
 

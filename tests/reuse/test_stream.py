@@ -3,7 +3,7 @@
 import pytest
 import torch
 from datasets import Dataset, interleave_datasets
-from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset, get_worker_info
 
 from commentary_hub.artefact import load, save
 from commentary_hub.commentaries import MixtureWeights, cross_entropy
@@ -95,6 +95,15 @@ def test_refusals_come_before_training(tmp_path):
         bind_stream(commentary, table_dataset(names="bacd").to_iterable_dataset())
     with pytest.raises(InputError, match="empty"):
         bind_stream(commentary, Counting(X[:0], Y[:0]))
+    for given, sentence in (
+        (((x, y) for x, y in zip(X, Y, strict=True)), "this generator can be read only once"),
+        (None, "NoneType is no stream"),
+        ("ada/numbers", "a name and no dataset"),
+        ({"train": Counting(X, Y)}, r"several datasets \(train\)"),
+        (DataLoader(TensorDataset(X, Y)), "a DataLoader gives batches"),
+    ):
+        with pytest.raises(InputError, match=sentence):
+            bind_stream(commentary, given)
 
 
 SOURCES = ["news" if place % 4 else "plays" if place % 8 else "poems" for place in range(N)]
