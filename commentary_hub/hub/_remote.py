@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,6 +19,7 @@ from commentary_hub.hub._pull import download_manifest
 from commentary_hub.hub._ranges import Piece, Span, cut, grouped, joined, most_bytes, parts
 from commentary_hub.manifest import Manifest, Reference, read_manifest
 
+_Ask = Callable[[Sequence[Span]], "list[Piece] | None"]
 _PARTIAL = 206
 _NOT_SEVERAL = {200, 400, 416, 501}
 """How servers answer that don't know how to send several ranges at once."""
@@ -56,39 +57,27 @@ class Remote:
         if isinstance(cached, str):
             with Path(cached).open("rb") as file:
                 return [_read_at(file, start, stop) for start, stop in spans]
+        endpoint, headers = self._api.endpoint, build_hf_headers(token=self._api.token)
+        url = hf_hub_url(self._repo_id, path, repo_type="dataset", revision=self.commit, endpoint=endpoint)
+        ask = partial(self._ask, path, url, headers)
         with ThreadPoolExecutor(_CONNECTIONS) as pool:
-            pieces = None if self._one_at_a_time.is_set() else self._together(path, spans, pool)
+            pieces = None if self._one_at_a_time.is_set() else _together(ask, spans, pool)
             if pieces is None:
                 self._one_at_a_time.set()
                 alone = [group for span in joined(spans, _REQUEST_BYTES) for group in grouped([span])]
-                pieces = [piece for found in pool.map(partial(self._ask, path), alone) for piece in found or ()]
+                pieces = [piece for found in pool.map(ask, alone) for piece in found or ()]
         found = cut(spans, pieces)
         if found is None:
             raise self._wrong(path, spans, 206)
         return found
 
-    def _together(self, path: str, spans: Sequence[Span], pool: ThreadPoolExecutor) -> list[Piece] | None:
-        """The pieces that hold ``spans``, several to a request; ``None`` where the server doesn't do this."""
-        groups = grouped(spans)
-        answers = [self._ask(path, group) for group in groups[:1]]  # by itself: it shows whether others make sense
-        if None not in answers:
-            answers += pool.map(partial(self._ask, path), groups[1:])
-        pieces: list[Piece] = []
-        for found in answers:
-            if found is None:
-                return None
-            pieces += found
-        return pieces
-
-    def _ask(self, path: str, group: Sequence[Span]) -> list[Piece] | None:
+    def _ask(self, path: str, url: str, headers: dict[str, str], group: Sequence[Span]) -> list[Piece] | None:
         """One request; ``None`` where it asked for several ranges and the answer is anything else."""
-        endpoint = self._api.endpoint
-        url = hf_hub_url(self._repo_id, path, repo_type="dataset", revision=self.commit, endpoint=endpoint)
         ranges = ",".join(f"{start}-{stop - 1}" for start, stop in group)
         # A server that compresses what it sends leaves ranges aside, so it is asked not to.
-        headers = build_hf_headers(token=self._api.token) | {"Range": f"bytes={ranges}", "Accept-Encoding": "identity"}
+        headers = headers | {"Range": f"bytes={ranges}", "Accept-Encoding": "identity"}
         with (
-            hub_errors(f"reading a part of {self._repo_id}/{path}", self._repo_id, endpoint),
+            hub_errors(f"reading a part of {self._repo_id}/{path}", self._repo_id, self._api.endpoint),
             http_stream_backoff("GET", url, headers=headers, timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT) as response,
         ):
             if len(group) > 1 and response.status_code in _NOT_SEVERAL:
@@ -111,6 +100,20 @@ class Remote:
             repo_id=self._repo_id,
             endpoint=self._api.endpoint,
         )
+
+
+def _together(ask: _Ask, spans: Sequence[Span], pool: ThreadPoolExecutor) -> list[Piece] | None:
+    """The pieces that hold ``spans``, several to a request; ``None`` where the server doesn't do this."""
+    groups = grouped(spans)
+    answers = [ask(group) for group in groups[:1]]  # by itself: it shows whether others make sense
+    if None not in answers:
+        answers += pool.map(ask, groups[1:])
+    pieces: list[Piece] = []
+    for found in answers:
+        if found is None:
+            return None
+        pieces += found
+    return pieces
 
 
 def _read_at(file: BinaryIO, start: int, stop: int) -> bytes:

@@ -103,7 +103,8 @@ def weights_of(scores: Scores, *, useful: bool | None = None, scale: Scale | Non
     high_is_good = scores.useful if useful is None else useful
     if high_is_good is None:
         raise InputError(
-            f"{scores.path}: does a high {scores.measure} mark a good or a bad example? Say so (useful=True or False)"
+            f"{scores.path}: does a high value of {scores.measure!r} mark a good or a bad example? Say so (useful=, on "
+            "the command line --useful or --harmful)"
         )
     if scale not in {None, "share", "rank"}:
         raise InputError(f"scale is {scale!r}: choose 'share' or 'rank'")

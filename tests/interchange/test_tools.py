@@ -105,7 +105,7 @@ def test_difficulty_scores_in_an_archive_need_to_be_told_what_high_means(tmp_pat
     difficulty = np.linspace(3, -3, SIZE)
     np.savez(tmp_path / "difficulty.npz", scores=difficulty, labels=Y, names=np.zeros((SIZE, 2)))
     scores = read_scores("npz", tmp_path / "difficulty.npz")
-    with pytest.raises(InputError, match="good or a bad"):
+    with pytest.raises(InputError, match=r"high value of 'scores' mark a good or a bad .* --harmful"):
         import_scores(tmp_path / "a", scores, dataset(), name="difficulty")
     import_scores(tmp_path / "a", scores, dataset(), name="difficulty", useful=False)
     check(tmp_path / "a", ranks(-difficulty))
