@@ -15,6 +15,7 @@ from commentary_hub_server.rules.repositories import (
     Filters,
     _history,
     _listing,
+    _revisions,
     _trees,
 )
 from commentary_hub_server.rules.repositories.tables import trees
@@ -275,3 +276,35 @@ def test_listing_pages_through_everything_once(world):
             assert found == sorted(found, reverse=not ascending)
     with pytest.raises(InputError):
         world.repositories.list(Filters("dataset", cursor="nonsense"))
+
+
+def test_the_last_commits_are_those_of_a_plain_comparison_and_their_cost_is_bounded(world, repo, monkeypatch):
+    chance, names = random.Random(0), [f"{a}/{b}/{c}.txt" for a in "xyz" for b in ("b", "b-b", "b.b") for c in "12"]
+    history = [(commit(world, repo, dict.fromkeys(names, b"0")), dict.fromkeys(names, b"0"))]
+    for turn in range(1, 25):
+        files = dict.fromkeys(chance.sample(names, chance.choice((1, 1, 3))), b"%d" % turn)
+        history.append((commit(world, repo, files), history[-1][1] | files))
+    head, expected = history[-1][0], {}
+    for path in [*names, "x", "x/b", "y/b-b", "z/b.b"]:
+        below = [name for name in names if name == path or name.startswith(f"{path}/")]
+        expected[path] = next(
+            made
+            for (made, files), (_, before) in zip(history[::-1], [*history[-2::-1], (None, {})], strict=True)
+            if any(files[name] != before.get(name) for name in below)
+        )
+    assert world.history.last_commits(repo, head, list(expected)) == expected
+    commit(world, repo, {f"many/{n:04}": b"" for n in range(1000)})
+    for turn in range(12):
+        last = commit(world, repo, {"many/0000": b"%d" % turn})
+    read, original = [], _revisions.read_folder
+
+    def counted(connection, oid):
+        read.append(len(folder := original(connection, oid)))
+        return folder
+
+    monkeypatch.setattr(_revisions, "read_folder", counted)
+    monkeypatch.setattr(_revisions, "MAX_ENTRIES", 4000)
+    found = world.history.last_commits(repo, last, ["many/0000", "many/0001"])
+    assert found["many/0000"] == last
+    assert found["many/0001"].id in {one.id for one in world.history.log(repo, last, 10)}  # the oldest that was seen
+    assert sum(read) < 6000

@@ -3,6 +3,7 @@
 import ast
 import dataclasses
 import html
+import json
 import random
 import re
 import shlex
@@ -257,6 +258,23 @@ def test_the_header_of_a_tensor_file_is_shown(client):
     page = client.get(f"{WEIGHTS}/blob/main/commentary.safetensors").text
     assert "<code>commentary.logits</code>" in page
     assert "600 × 4" in page
+
+
+@pytest.mark.parametrize(
+    "described",
+    [{"n<" * 450_000: {"dtype": "U8", "shape": [0], "data_offsets": [0, 0]}},
+     {f"{'<' * 200}{n}": {"dtype": "U8", "shape": [0], "data_offsets": [0, 0]} for n in range(3000)},
+     {"__metadata__": {f"k{n}": "v" * 20 for n in range(20_000)}}, {"__metadata__": {"k" * 900_000: "v"}},
+     {"__metadata__": {f"k{n}": "<" * 4000 for n in range(200)}}],
+)  # fmt: skip
+def test_no_header_of_a_tensor_file_makes_a_heavy_page(described):
+    app, _, shelf, _ = world(2)
+    repo, header = "ada/digits-example-weights-0", json.dumps(described).encode()
+    shelf.commit(repo, {"a.safetensors": struct.pack("<Q", len(header)) + header}, "Heavy")
+    page = TestClient(app).get(f"/datasets/{repo}/blob/main/a.safetensors")
+    assert page.status_code == 200
+    assert "read from the header" in page.text
+    assert len(page.content) < 110_000
 
 
 def test_lineage_leads_up_and_down(client):

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from html import escape
+from typing import TypeVar
+
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
@@ -12,9 +16,11 @@ from commentary_hub_server.rules.catalogue import Place, StoredFile, difference,
 MAX_FILES = 150
 MAX_TEXT_BYTES = 60_000  # escaped, this stays below a page's 150 kB
 MAX_PICTURE_BYTES = 8 * 1024 * 1024
-MAX_TENSORS = 500
+MAX_TENSORS, MAX_NAME = 500, 200
+MAX_HEADER_CHARACTERS = 40_000  # of tensors' names, and of metadata, as a page holds them
 MAX_REVISIONS = 100
 TEXTS = (".json", ".md", ".toml", ".txt", ".csv", ".jsonl", ".yaml", ".yml")
+Shown = TypeVar("Shown")
 _PICTURES = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg", b"GIF8": "image/gif"}
 _PICTURE_NAMES = (".png", ".jpg", ".jpeg", ".gif")
 
@@ -54,7 +60,10 @@ def add_files(router: APIRouter, site: Site) -> None:
             text = site.shelf.read(place.repo_id, commit, path, 0, MAX_TEXT_BYTES).decode(errors="replace")
         return site.render(
             request, "file.html", **site.heading(request, place), revision=commit, file=file, header=header,
-            problem=problem, text=text, is_cut=file.size_bytes > MAX_TEXT_BYTES, max_tensors=MAX_TENSORS,
+            problem=problem, text=text, is_cut=file.size_bytes > MAX_TEXT_BYTES,
+            tensors=_fitting([(one.name[:MAX_NAME], one) for one in header.tensors] if header else [], MAX_TENSORS),
+            metadata=_fitting([(f"{a[:MAX_NAME]}{b}", (a, b)) for a, b in header.metadata.items()] if header else []),
+            max_name=MAX_NAME,
             is_picture=path.lower().endswith(_PICTURE_NAMES),
         )  # fmt: skip
 
@@ -107,3 +116,14 @@ def _file(site: Site, place: Place | None, commit: str | None, path: str) -> Sto
     if place is None or commit is None:
         return None
     return next((file for file in site.shelf.files(place.repo_id, commit) if file.path == path), None)
+
+
+def _fitting(said: Sequence[tuple[str, Shown]], most: int = 100) -> list[Shown]:
+    """The first few of what is shown, as many as a page has room for by the texts that stand for them."""
+    shown, left = [], MAX_HEADER_CHARACTERS
+    for text, one in said[:most]:
+        left -= len(escape(text))
+        if left < 0:
+            break
+        shown.append(one)
+    return shown

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
+from itertools import groupby
 
 from sqlalchemy import Connection, Row, and_, insert, literal, select, update
 
@@ -16,6 +18,8 @@ from commentary_hub_server.rules.repositories.tables import commits, refs, repos
 HEADS, TAGS = "refs/heads/", "refs/tags/"
 MAIN = f"{HEADS}main"
 MAX_TITLE, MAX_MESSAGE = 500, 10_000  # characters
+MAX_ENTRIES = 200_000  # of folders that are read to find who changed something last
+_FOLDERS = 64  # remembered meanwhile
 _STEP = 100
 
 
@@ -90,32 +94,46 @@ def ancestry(connection: Connection, repository_id: int, start: str) -> Iterator
 def last_commits(
     connection: Connection, repository_id: int, commit: Commit, paths: list[str], *, limit: int
 ) -> dict[str, Commit]:
-    """The commit that brought each path to what it is at ``commit``; past ``limit`` commits, the oldest seen."""
-    folders: dict[str, dict[str, Node]] = {}
+    """The commit that brought each path to what it is at ``commit``.
 
-    def oid(root: str, path: str) -> str | None:
-        node: Node | None = Folder(root)
-        for part in path.split("/"):
-            if not isinstance(node, Folder):
-                return None
-            if node.oid not in folders:
-                folders[node.oid] = read_folder(connection, node.oid)
-            node = folders[node.oid].get(part)
-        return None if node is None else node.oid
-
+    Past ``limit`` commits, or where the folders read have 200,000 entries, the oldest seen.
+    """
     found: dict[str, Commit] = {}
-    wanted = {path: oid(commit.tree, path) for path in paths}
-    newer = commit
+    wanted, newer, entries = set(paths), commit, 0
+
+    @lru_cache(maxsize=_FOLDERS)
+    def read(oid: str) -> dict[str, Node]:
+        nonlocal entries
+        folder = read_folder(connection, oid)
+        entries += len(folder)
+        return folder
+
     for count, older in enumerate(ancestry(connection, repository_id, commit.id)):
         if older.tree != newer.tree:
-            changed = [path for path, now in wanted.items() if oid(older.tree, path) != now]
+            changed = set(_changed(read, newer.tree, older.tree, sorted(wanted)))
             found |= dict.fromkeys(changed, newer)
-            for path in changed:
-                del wanted[path]
+            wanted -= changed
         newer = older
-        if not wanted or count >= limit:
+        if not wanted or count >= limit or entries >= MAX_ENTRIES:
             break
     return found | dict.fromkeys(wanted, newer)
+
+
+def _changed(
+    read: Callable[[str], dict[str, Node]], newer: str, older: str, paths: Iterable[str], prefix: str = ""
+) -> Iterator[str]:
+    """Those of the sorted ``paths`` (below two folders) that are not the same in both; what is the same is not read."""
+    now, before = read(newer), read(older)
+    for name, group in groupby(paths, key=lambda path: path.partition("/")[0]):
+        new, old, below = now.get(name), before.get(name), list(group)
+        if new == old:
+            continue
+        if isinstance(new, Folder) and isinstance(old, Folder):
+            inside = [path.partition("/")[2] for path in below if path != name]
+            yield from (f"{prefix}{name}" for path in below if path == name)
+            yield from _changed(read, new.oid, old.oid, inside, f"{prefix}{name}/")
+        else:
+            yield from (prefix + path for path in below)
 
 
 def authors(
