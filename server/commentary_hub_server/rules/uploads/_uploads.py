@@ -11,8 +11,10 @@ from commentary_hub.errors import DigestMismatch
 from commentary_hub_server.rules.repositories import object_key, store_stream
 from commentary_hub_server.store import Leases, Objects, Spool
 
-_BATCH = 1 << 20
-_BEHIND = 4
+_BATCH_BYTES = 2 << 20
+_BEHIND = 3
+
+Pieces = Sequence[bytes]
 
 
 class Received:
@@ -26,13 +28,15 @@ class Received:
         """In hex."""
         return self._digest.hexdigest()
 
-    def hash(self, data: bytes) -> None:
+    def hash(self, pieces: Pieces) -> None:
         """Digest the next bytes."""
-        self._digest.update(data)
+        for piece in pieces:
+            self._digest.update(piece)
 
-    def write(self, data: bytes) -> None:
+    def write(self, pieces: Pieces) -> None:
         """Write the next bytes."""
-        self.spool.write(data)
+        for piece in pieces:
+            self.spool.write(piece)
 
 
 class Uploads:
@@ -51,7 +55,7 @@ class Uploads:
             body, count = Received(spool), 0
             async with _following(body.hash) as hashed, _following(body.write) as written:
                 async for batch in _batches(stream):
-                    count += len(batch)
+                    count += sum(map(len, batch))
                     if count > size_bytes:
                         raise DigestMismatch(f"the body is longer than the {size_bytes} bytes announced")
                     await hashed(batch)
@@ -101,24 +105,25 @@ def _part(upload: str, number: int) -> str:
     return f"parts/{upload}/{number:05d}"
 
 
-async def _batches(stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def _batches(stream: AsyncIterator[bytes]) -> AsyncIterator[Pieces]:
+    """The pieces of a stream, as they are, some megabytes at a time."""
     pieces, waiting = list[bytes](), 0
     async for piece in stream:
         pieces.append(piece)
         waiting += len(piece)
-        if waiting >= _BATCH:
-            yield b"".join(pieces)
+        if waiting >= _BATCH_BYTES:
+            yield pieces
             pieces, waiting = [], 0
-    yield b"".join(pieces)
+    yield pieces
 
 
 @asynccontextmanager
-async def _following(take: Callable[[bytes], None]) -> AsyncIterator[Callable[[bytes | None], Awaitable[None]]]:
+async def _following(take: Callable[[Pieces], None]) -> AsyncIterator[Callable[[Pieces | None], Awaitable[None]]]:
     """Hand batches in order to a thread that may be `_BEHIND` of them behind; what it raises, the next call raises.
 
     All that waits is taken in one go: while others keep the event loop busy, the thread has enough to do.
     """
-    queue = asyncio.Queue[bytes | None](_BEHIND)
+    queue = asyncio.Queue[Pieces | None](_BEHIND)
 
     async def work() -> None:
         ended = False
@@ -129,7 +134,10 @@ async def _following(take: Callable[[bytes], None]) -> AsyncIterator[Callable[[b
             ended = batches[-1] is None
             await asyncio.to_thread(_take_all, take, batches)
 
-    async def put(batch: bytes | None) -> None:
+    async def put(batch: Pieces | None) -> None:
+        if not queue.full() and not task.done():
+            queue.put_nowait(batch)
+            return
         putting = asyncio.ensure_future(queue.put(batch))
         await asyncio.wait({putting, task}, return_when=asyncio.FIRST_COMPLETED)
         if not putting.done():  # nobody takes any more
@@ -145,7 +153,7 @@ async def _following(take: Callable[[bytes], None]) -> AsyncIterator[Callable[[b
         task.cancel()
 
 
-def _take_all(take: Callable[[bytes], None], batches: Iterable[bytes | None]) -> None:
+def _take_all(take: Callable[[Pieces], None], batches: Iterable[Pieces | None]) -> None:
     for batch in batches:
         if batch is not None:
             take(batch)
