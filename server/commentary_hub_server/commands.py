@@ -32,8 +32,10 @@ def register(app: typer.Typer) -> None:
     users.command("add")(user_add)
     users.command("list")(user_list)
     users.command("quota")(user_quota)
+    users.command("disable")(user_disable)
     orgs = typer.Typer(help="Organisations of the hub.", no_args_is_help=True)
     orgs.command("add")(org_add)
+    orgs.command("remove")(org_remove)
     tokens = typer.Typer(help="Tokens of the hub's users.", no_args_is_help=True)
     tokens.command("create")(token_create)
     tokens.command("list")(token_list)
@@ -135,6 +137,25 @@ def user_quota(
     _directory(data_dir).set_quota(name, size)
     said = "the server's default" if size is None else "no limit" if size == 0 else f"{size:,} bytes"
     typer.echo(f"{name}: {said}")
+
+
+def user_disable(
+    name: Annotated[str, typer.Argument(help="The user's name.", show_default=False)],
+    data_dir: DataDir = None,
+) -> None:
+    """Let a user in no more: password, tokens, sessions and roles end; what they pushed stays."""
+    _directory(data_dir).disable(name)
+    typer.echo(f"{name} is let in no more; 'commentary-hub token create {name}' would begin anew")
+
+
+def org_remove(
+    name: Annotated[str, typer.Argument(help="The organisation.", show_default=False)],
+    member: Annotated[str, typer.Argument(help="Who is a member no longer.", show_default=False)],
+    data_dir: DataDir = None,
+) -> None:
+    """Take a member's role in an organisation back."""
+    _directory(data_dir).remove_member(name, member)
+    typer.echo(f"{member} is no member of {name}")
 
 
 def org_add(

@@ -5,7 +5,7 @@ import random
 import pytest
 from sqlalchemy import text
 
-from commentary_hub.errors import HubConflict
+from commentary_hub.errors import HubConflict, HubNotFound
 from commentary_hub.manifest import Verification
 from commentary_hub_server.rules.repositories import (
     Change,
@@ -78,3 +78,38 @@ def test_accounts_tokens_and_passwords(world):
     with pytest.raises(HubConflict):
         directory.add_org("GRACE")
     assert profile.orgs == (("navy", "", "read"),)
+
+
+def test_whoever_leaves_is_let_in_no_more_and_what_they_pushed_stays(world):
+    directory = world.directory
+    directory.add_user("Grace", password="correct horse", is_admin=True)
+    for org in ("navy", "lab"):
+        directory.add_org(org, member="grace")
+    kept = world.repositories.create("dataset", "Grace", "set", private=False)
+    secret, epoch = directory.create_token("grace"), directory.session_epoch("grace")
+    number = directory.by_token(secret).token_id
+    directory.remove_member("NAVY", "GRACE")
+    assert directory.by_token(secret).writes == {"grace", "lab"}
+    for org, user, error in (("navy", "grace", "no member"), ("lab", "ada", "no member"), ("ada", "grace", "no org")):
+        with pytest.raises(HubNotFound, match=error):
+            directory.remove_member(org, user)
+    directory.disable("GRACE")
+    with pytest.raises(PermissionError):
+        directory.by_token(secret)
+    assert directory.by_token_id(number).user is None  # so every grant and every link ends as well
+    assert directory.check_password("grace", "correct horse") is None
+    assert directory.session_epoch("grace") == epoch + 1
+    assert directory.members("lab") == []
+    assert not directory.owner("grace").is_admin
+    assert world.repositories.by_id(kept.id) == kept
+    with pytest.raises(HubNotFound):
+        directory.disable("lab")
+
+
+def test_the_number_of_a_revoked_token_names_no_other(world):
+    """A grant of the revoked one would be a grant of the other's user."""
+    world.directory.add_user("root", is_admin=True)
+    number = world.directory.by_token(world.directory.create_token("ada")).token_id
+    world.directory.revoke_token("ada", number)
+    assert world.directory.by_token(world.directory.create_token("root")).token_id != number
+    assert world.directory.by_token_id(number).user is None

@@ -8,8 +8,11 @@ from alembic.migration import MigrationContext
 from sqlalchemy import text
 from sqlalchemy.exc import DatabaseError
 
+from commentary_hub.errors import HubConflict
 from commentary_hub_server.app import _secret, open_world
-from commentary_hub_server.store import connect, metadata
+from commentary_hub_server.rules.accounts import Directory
+from commentary_hub_server.settings import Settings
+from commentary_hub_server.store import connect, metadata, migrate
 
 pytestmark = pytest.mark.xdist_group("storage")
 
@@ -57,4 +60,24 @@ def test_what_could_not_be_stored_is_in_no_error(settings):
     with pytest.raises(DatabaseError) as error, world.engine.begin() as connection:
         connection.execute(text("INSERT INTO nowhere VALUES (:secret)"), {"secret": "of ada"})
     assert "of ada" not in str(error.value)
+    world.engine.dispose()
+
+
+def test_a_data_folder_of_before_keeps_its_tokens_and_gives_no_number_twice(tmp_path):
+    settings = Settings(data_dir=tmp_path)
+    engine = connect(settings.database)
+    migrate(engine, "0004")
+    directory = Directory(engine)
+    directory.add_user("ada")
+    first, second = (directory.create_token("ada", expires_at=4e9) for _ in range(2))
+    before = directory.tokens("ada")
+    engine.dispose()
+    world = open_world(settings)
+    assert world.directory.tokens("ada") == before
+    number = world.directory.by_token(second).token_id
+    world.directory.revoke_token("ada", number)
+    world.directory.create_token("ada")
+    assert [one.id for one in world.directory.tokens("ada")] == [number - 1, number + 1]
+    with pytest.raises(HubConflict):  # still unique
+        world.directory.create_token("ada", secret=first)
     world.engine.dispose()

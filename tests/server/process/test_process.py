@@ -191,6 +191,8 @@ def test_administration_while_it_runs(tmp_path):
         assert [one["name"] for one in json.loads(command("user", "list", "--json", *at))["owners"]] == [
             "ada", "admin", "lab",
         ]  # fmt: skip
+        command("org", "remove", "lab", "ada", *at)
+        assert api.whoami()["orgs"] == []
         command("user", "quota", "ada", "1000", *at)
         api.create_repo("ada/set", repo_type="dataset")
         with pytest.raises(Exception, match="1,000 bytes allowed"):

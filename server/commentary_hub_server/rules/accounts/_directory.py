@@ -130,6 +130,23 @@ class Directory:
             connection.execute(delete(members).where(where))
             connection.execute(insert(members).values(org_id=org_id, user_id=user_id, role=role))
 
+    def remove_member(self, org: str, user: str) -> None:
+        """Take a user's role in an organisation back; raises `HubNotFound` where they have none."""
+        with self._engine.begin() as connection:
+            org_id, user_id = self._row(connection, org, "org").id, self._row(connection, user, "user").id
+            where = (members.c.org_id == org_id) & (members.c.user_id == user_id)
+            if not connection.execute(delete(members).where(where)).rowcount:
+                raise HubNotFound(f"{user} is no member of {org}", name=user)
+
+    def disable(self, name: str) -> None:
+        """Let a user in no more: without password, tokens, sessions, roles and rights; what they pushed stays."""
+        with self._engine.begin() as connection:
+            row = self._row(connection, name, "user")
+            connection.execute(delete(tokens).where(tokens.c.user_id == row.id))
+            connection.execute(delete(members).where(members.c.user_id == row.id))
+            ended = {"password": None, "is_admin": False, "session_epoch": owners.c.session_epoch + 1}
+            connection.execute(update(owners).where(owners.c.id == row.id).values(ended))
+
     def members(self, org: str) -> list[tuple[str, str]]:
         """(user, role) of an organisation; raises `HubNotFound`."""
         with self._reads.connect() as connection:

@@ -41,4 +41,5 @@ tokens = Table(
     Column("only_repo", String(200)),  # type/owner/name in lower case: the token's whole world
     Column("created_at", Float, nullable=False),
     Column("expires_at", Float),
+    sqlite_autoincrement=True,  # a number is never given twice: grants and links name tokens by it
 )
