@@ -16,6 +16,7 @@ import yaml
 from huggingface_hub import HfApi
 
 from commentary_hub.cli._main import build_app
+from commentary_hub.hub._ranges import parts
 from commentary_hub_server.settings import variables
 from tests.server.hub.running import running
 
@@ -73,15 +74,18 @@ def test_a_client_works_through_the_front_server(tmp_path):
                 "ada/set", "a b/big.bin", repo_type="dataset", revision="side/x", cache_dir=tmp_path / "cache"
             )
             assert Path(path).read_bytes() == big
-            text = b"t" * 500_000  # an object that nginx sends
+            text = b"".join(b"%07d " % n for n in range(62_500))  # 500,000 bytes: an object that nginx sends
             api.upload_file(path_or_fileobj=text, path_in_repo="t.txt", repo_id="ada/set", repo_type="dataset")
             path = api.hf_hub_download("ada/set", "t.txt", repo_type="dataset", cache_dir=tmp_path / "cache")
             assert Path(path).read_bytes() == text
             address = f"http://127.0.0.1:{port}/datasets/ada/set/resolve/main/t.txt"
             reply = httpx2.get(address, headers={"Range": "bytes=5-9"}, timeout=30)
             assert (reply.status_code, reply.content, reply.headers["content-range"]) == (
-                206, b"ttttt", "bytes 5-9/500000",
+                206, text[5:10], "bytes 5-9/500000",
             )  # fmt: skip
+            several = httpx2.get(address, headers={"Range": "bytes=0-9,400000-400099"}, timeout=30)
+            pieces = parts(several.headers["content-type"], several.content)
+            assert (several.status_code, pieces) == (206, [(0, text[:10]), (400_000, text[400_000:400_100])])
             direct = httpx2.head(f"{hub.url}/datasets/ada/set/resolve/main/t.txt", timeout=30)
             for name in ("etag", "x-repo-commit", "x-content-type-options", "content-security-policy",
                          "content-disposition", "content-type", "vary", "cache-control"):  # fmt: skip
