@@ -17,9 +17,8 @@ class DirectFile:
     """A new file in ``folder``, written once from its beginning to its end; it vanishes when it is closed.
 
     Full blocks go from one aligned buffer straight to the disk (O_DIRECT): the kernel copies nothing, and nothing is
-    left to write when the file is synchronised. On a busy machine that takes a sixth of the processor's time that
-    writing by the page cache takes. What is less than a block, and everything where the file system has no direct
-    writing, is written as usual.
+    left to write when the file is synchronised. What is less than a block, and everything where the file system has no
+    direct writing, is written as usual.
     """
 
     def __init__(self, folder: Path, prefix: str) -> None:
@@ -49,14 +48,6 @@ class DirectFile:
     def fileno(self) -> int:
         """The file's descriptor."""
         return self._file.fileno()
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Where the next `read` begins; writing goes on where it was."""
-        return self._file.seek(offset, whence)
-
-    def read(self, size: int = -1) -> bytes:
-        """What was written before the last `flush`."""
-        return self._file.read(size)
 
     def close(self) -> None:
         """Delete the file, unless it has got another name."""

@@ -30,15 +30,6 @@ class Spool(Protocol):
     def write(self, data: Any, /) -> int:
         """Take the next bytes, all of them."""
 
-    def flush(self) -> None:
-        """What was written can be read."""
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
-        """Where the next `read` begins."""
-
-    def read(self, size: int = -1, /) -> bytes:
-        """The next bytes."""
-
     def __enter__(self) -> Self:
         """Itself."""
 

@@ -31,8 +31,7 @@ def uploads(tmp_path):
 async def received(uploads, stream, size):
     async with uploads.receiving(stream, size) as body:
         body.spool.flush()
-        body.spool.seek(0)
-        return body.sha256, body.spool.read()
+        return body.sha256, Path(body.spool.name).read_bytes()
 
 
 @pytest.mark.parametrize("size", [0, 1, 1 << 20, len(DATA)])
