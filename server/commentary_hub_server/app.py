@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import os
 import secrets
 import tempfile
@@ -43,6 +45,8 @@ from commentary_hub_server.settings import Settings
 from commentary_hub_server.store import Leases, Objects, connect, migrate, one_at_a_time, open_objects
 
 _SHORTEST_SECRET = 32
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # glibc's names for its settings, from malloc.h
+_KEPT_BYTES, _HEAP_BYTES = 64 << 20, 8 << 20
 DESCRIPTION = "Commentaries of datasets: learn once, share, reuse. Speaks the Hugging Face Hub protocol."
 
 
@@ -202,7 +206,23 @@ def build_from_environment() -> FastAPI:
     """The application for one of several worker processes."""
     settings = Settings.from_environment()
     prepare_logs(as_json=settings.log_json)
-    return build_app(settings)
+    app = build_app(settings)
+    settle()
+    return app
+
+
+def settle() -> None:
+    """Prepare a process that serves and does nothing else.
+
+    The garbage collector looks no more through what is there for good; and memory that one upload's pieces leave is
+    kept for the next ones, where glibc would give it back and take it again, page by page.
+    """
+    gc.collect()
+    gc.freeze()
+    with suppress(OSError, AttributeError):  # another libc
+        libc = ctypes.CDLL(None)
+        libc.mallopt(_TRIM_THRESHOLD, _KEPT_BYTES)
+        libc.mallopt(_MMAP_THRESHOLD, _HEAP_BYTES)
 
 
 def _add_health(app: FastAPI, world: World) -> tuple[Counter, Histogram]:

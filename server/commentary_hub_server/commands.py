@@ -60,7 +60,7 @@ def serve(
     """Serve the hub: the Hugging Face Hub protocol, the catalogue, the pages."""
     import uvicorn
 
-    from commentary_hub_server.app import build_app, open_world
+    from commentary_hub_server.app import build_app, open_world, settle
     from commentary_hub_server.middleware import prepare_logs
 
     settings = _settings(data_dir)
@@ -81,6 +81,7 @@ def serve(
     typer.echo(f"Commentary Hub on {address} (data in {settings.data_dir})")
     sys.stdout.flush()
     if workers == 1:
+        settle()
         uvicorn.Server(config).run(sockets=[listener])
     else:
         _serve_together(config, settings, world, listener)

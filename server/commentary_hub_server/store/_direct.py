@@ -1,11 +1,14 @@
-"""Files written around the page cache: what arrives once and is not read soon need not be copied once more."""
+"""Files written and read around the page cache: what passes once is not copied once more, and pushes nothing out."""
 
 from __future__ import annotations
 
 import errno
+import io
 import mmap
 import os
 import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -77,6 +80,42 @@ class DirectFile:
             self._handle = ordinary
             _put(ordinary, self._block, _BLOCK, self._start)
         self._held, self._start = 0, self._start + _BLOCK
+
+
+def read_direct(file: io.FileIO, start: int, length: int) -> Iterator[memoryview]:
+    """Yield bytes [start, start + length) of a file in pieces, each good until the next is asked for.
+
+    While the caller works on a piece, the next one is read. Where the file system has no direct reading, it is read as
+    usual; where the file ends early, so do the pieces.
+    """
+    ordinary = direct = file.fileno()
+    with suppress(OSError, AttributeError):
+        direct = os.open(file.name, os.O_RDONLY | os.O_DIRECT)
+    try:
+        blocks = [mmap.mmap(-1, _BLOCK) for _ in range(2)]
+        at, end = start - start % mmap.PAGESIZE, start + length
+        with ThreadPoolExecutor(1, "read-ahead") as ahead:
+            coming = ahead.submit(_get, direct, ordinary, blocks[0], at)
+            while at < end and (count := min(coming.result(), end - at)):
+                piece = memoryview(blocks[0])[max(0, start - at) : count]
+                at += count
+                blocks.reverse()
+                if at < end:
+                    coming = ahead.submit(_get, direct, ordinary, blocks[0], at)
+                yield piece
+    finally:
+        if direct != ordinary:
+            os.close(direct)
+
+
+def _get(direct: int, ordinary: int, block: mmap.mmap, start: int) -> int:
+    """Fill the block from ``start`` in the file; how many bytes there were."""
+    try:
+        return os.preadv(direct, [block], start)
+    except OSError as error:
+        if error.errno != errno.EINVAL or direct == ordinary:
+            raise
+        return os.preadv(ordinary, [block], start)  # some say that they have it, and refuse to read
 
 
 def _put(handle: int, block: mmap.mmap, size: int, start: int) -> None:

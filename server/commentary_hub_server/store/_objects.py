@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 
 from commentary_hub.errors import CommentaryHubError
-from commentary_hub_server.store._direct import DirectFile
+from commentary_hub_server.store._direct import DirectFile, read_direct
 
 _KEY = re.compile(r"[a-z0-9][a-z0-9._-]*(/[a-z0-9][a-z0-9._-]*)*")
 _PIECE = 1 << 20
@@ -57,8 +57,13 @@ class Objects(Protocol):
     def read(self, key: str, start: int = 0, length: int | None = None) -> bytes:
         """A range; raises `FileNotFoundError`."""
 
-    def stream(self, key: str, start: int, length: int) -> Iterator[bytes]:
-        """The same in pieces."""
+    def stream(
+        self, key: str, start: int = 0, length: int | None = None, *, once: bool = False
+    ) -> Iterator[bytes | memoryview]:
+        """The same in pieces.
+
+        ``once``: nobody will read these bytes again soon; each piece is good until the next is asked for.
+        """
 
     def delete(self, key: str) -> None:
         """Forget; no error where there is nothing."""
@@ -140,12 +145,19 @@ class LocalObjects:
             file.seek(start)
             return file.read(-1 if length is None else length)
 
-    def stream(self, key: str, start: int, length: int) -> Iterator[bytes]:
-        """See `Objects`."""
+    def stream(
+        self, key: str, start: int = 0, length: int | None = None, *, once: bool = False
+    ) -> Iterator[bytes | memoryview]:
+        """See `Objects`; what is read ``once`` goes around the page cache, where it would take others' place."""
         with (self._folder / _checked(key)).open("rb", buffering=0) as file:
+            left = max(0, os.fstat(file.fileno()).st_size - start)
+            left = left if length is None else min(left, length)
+            if once and left > _PIECE:
+                yield from read_direct(file, start, left)
+                return
             file.seek(start)
-            while length > 0 and (piece := file.read(min(_PIECE, length))):
-                length -= len(piece)
+            while left > 0 and (piece := file.read(min(_PIECE, left))):
+                left -= len(piece)
                 yield piece
 
     def delete(self, key: str) -> None:
@@ -253,14 +265,17 @@ class S3Objects:
             return b""
         return bytes(self._obstore.get_range(self._store, key, start=start, length=length))
 
-    def stream(self, key: str, start: int, length: int) -> Iterator[bytes]:
+    def stream(
+        self, key: str, start: int = 0, length: int | None = None, *, once: bool = False
+    ) -> Iterator[bytes | memoryview]:
         """See `Objects`."""
-        while length > 0:
-            piece = self.read(key, start, min(8 * _PIECE, length))
+        del once  # nothing of it is kept here
+        while length is None or length > 0:
+            piece = self.read(key, start, 8 * _PIECE if length is None else min(8 * _PIECE, length))
             if not piece:
                 return
-            start, length = start + len(piece), length - len(piece)
             yield piece
+            start, length = start + len(piece), None if length is None else length - len(piece)
 
     def delete(self, key: str) -> None:
         """See `Objects`."""

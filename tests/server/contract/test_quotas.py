@@ -16,7 +16,7 @@ from commentary_hub_server.rules.repositories.tables import repositories
 from commentary_hub_server.rules.xet import Scope, chunk_hash, xorb_hash
 from commentary_hub_server.rules.xet.tables import holders, xorbs
 from tests.server.contract.steps import commit, upload
-from tests.server.xet.test_hostile import chunk
+from tests.server.xet.test_hostile import accept_xorb, chunk
 
 pytestmark = pytest.mark.xdist_group("storage")
 LIMIT, PIECE = 100_000, 30_000
@@ -47,7 +47,7 @@ def send_text(world, repo, data):
 
 def send_xorb(world, repo, data):
     name = xorb_hash([(chunk_hash(data), len(data))])
-    world.xet.accept_xorb(Scope("ada", str(repo.id), "write", 2**40), name, chunk(data))
+    accept_xorb(world.xet, Scope("ada", str(repo.id), "write", 2**40), name, chunk(data))
 
 
 WAYS = {"objects": [send_object], "text": [send_text], "xorbs": [send_xorb], "mixed": [send_object, send_xorb]}

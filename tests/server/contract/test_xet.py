@@ -9,7 +9,7 @@ from sqlalchemy import text
 from commentary_hub_server.rules.repositories import Change
 from commentary_hub_server.rules.xet import Scope, Unknown, XetRefused, file_hash, to_text, xorb_key
 from commentary_hub_server.upkeep import check, collect
-from tests.server.xet.test_hostile import LEAVES, NAME, PARTS, XORB, shard
+from tests.server.xet.test_hostile import LEAVES, NAME, PARTS, XORB, accept_xorb, shard
 
 pytestmark = [
     pytest.mark.xdist_group("storage"),
@@ -29,7 +29,7 @@ def repo(world):
 
 
 def push(world, repo):
-    world.xet.accept_xorb(scope(repo), NAME, XORB)
+    accept_xorb(world.xet, scope(repo), NAME, XORB)
     world.xet.accept_shard(scope(repo), shard())
     name, size = world.xet.by_sha256(str(repo.id), SHA256)
     world.history.note_upload(repo, SHA256, size, xet=name)

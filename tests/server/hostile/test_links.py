@@ -10,7 +10,7 @@ import pytest
 from commentary_hub_server.rules.repositories import Change
 from commentary_hub_server.rules.xet import from_text, xorb_key
 from tests.server.hub.running import running
-from tests.server.xet.test_hostile import LEAVES, NAME, PARTS, XORB, shard
+from tests.server.xet.test_hostile import LEAVES, NAME, PARTS, XORB, accept_xorb, shard
 
 BATCH = "/datasets/ada/set.git/info/lfs/objects/batch"
 
@@ -64,7 +64,7 @@ def test_no_bytes_of_a_xorb_are_read_by_a_link_of_a_token_that_was_revoked(hub):
     number = str(hub.repo.id)
     scope = hub.world.xet.scope(asked(hub, "GET", "/api/datasets/ada/set/xet-write-token/main")["accessToken"])
     assert (scope.repo, scope.token) == (number, token)
-    hub.world.xet.accept_xorb(scope, NAME, XORB)
+    accept_xorb(hub.world.xet, scope, NAME, XORB)
     hub.world.xet.accept_shard(scope, shard())
     sha256 = hashlib.sha256(b"".join(PARTS)).hexdigest()
     name, size = hub.world.xet.by_sha256(number, sha256)

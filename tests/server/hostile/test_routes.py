@@ -18,7 +18,7 @@ from commentary_hub_server.app import build_app
 from commentary_hub_server.rules.repositories import object_key
 from commentary_hub_server.rules.xet import Scope, chunk_hash, to_text, xorb_hash
 from tests.server.hub.running import running
-from tests.server.xet.test_hostile import chunk
+from tests.server.xet.test_hostile import accept_xorb, chunk
 
 SHA = hashlib.sha256(b"secret text").hexdigest()
 PLACES = {
@@ -347,8 +347,8 @@ def test_a_grant_is_never_worth_more_than_the_token_that_asked_for_it(hub):
     number = {name: world.repositories.get("dataset", f"gil/{name}").id for name in ("own", "private", "link")}
     held = chunk_hash(data)
     later = int(time.time()) + 60
-    world.xet.accept_xorb(
-        Scope("gil", str(number["private"]), "write", later), xorb_hash([(held, len(data))]), chunk(data)
+    accept_xorb(
+        world.xet, Scope("gil", str(number["private"]), "write", later), xorb_hash([(held, len(data))]), chunk(data)
     )
     whole, only = hub.token("gil"), hub.token("gil", only_repo="dataset/gil/own")
 

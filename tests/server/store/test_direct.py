@@ -1,12 +1,13 @@
-"""Files written around the page cache: the same bytes as by it, wherever a file system draws the line."""
+"""Files written and read around the page cache: the same bytes as by it, wherever a file system draws the line."""
 
 import errno
 import os
+from pathlib import Path
 
 import pytest
 
 from commentary_hub_server.store import _direct
-from commentary_hub_server.store._direct import DirectFile
+from commentary_hub_server.store._direct import DirectFile, read_direct
 
 BLOCK = _direct._BLOCK
 DATA = os.urandom(2 * BLOCK + 1234)
@@ -92,3 +93,71 @@ def test_a_full_disk_is_an_error(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space left"):
         written(tmp_path, [DATA])
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def stored(tmp_path):
+    path = tmp_path / "stored"
+    path.write_bytes(DATA)
+    with path.open("rb", buffering=0) as file:
+        yield file
+
+
+def opened():
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def read(file, start, length):
+    return b"".join(bytes(piece) for piece in read_direct(file, start, length))
+
+
+@pytest.mark.parametrize("start", [0, 1, 4095, 4096, BLOCK - 1, BLOCK, BLOCK + 4097, len(DATA) - 1, len(DATA)])
+@pytest.mark.parametrize("length", [1, 4096, BLOCK, 2 * BLOCK + 1, len(DATA)])
+def test_any_range_is_read_and_no_more_than_there_is(stored, start, length):
+    assert read(stored, start, length) == DATA[start : start + length]
+
+
+@pytest.mark.parametrize("call", ["open", "preadv"])
+def test_a_file_system_without_direct_reading_is_read_as_usual(stored, monkeypatch, call):
+    own, real_open, handles = os.preadv, os.open, set()
+
+    def open_(path, flags, *more):
+        if flags & os.O_DIRECT and call == "open":
+            raise OSError(errno.EINVAL, "no direct reading")
+        handle = real_open(path, flags, *more)
+        handles.add(handle)
+        return handle
+
+    def preadv(handle, blocks, at):
+        if handle in handles and call == "preadv":
+            raise OSError(errno.EINVAL, "no direct reading")
+        return own(handle, blocks, at)
+
+    monkeypatch.setattr(os, "open", open_)
+    monkeypatch.setattr(os, "preadv", preadv)
+    assert read(stored, 5, len(DATA)) == DATA[5:]
+
+
+def test_a_read_that_ends_early_goes_on_where_it_ended(stored, monkeypatch):
+    own = os.preadv
+    monkeypatch.setattr(os, "preadv", lambda handle, blocks, at: own(handle, [memoryview(blocks[0])[: BLOCK // 8]], at))
+    assert read(stored, 5, len(DATA)) == DATA[5:]
+
+
+def test_a_broken_disk_is_an_error_and_leaves_no_file_open(stored, monkeypatch):
+    def broken(*_):
+        raise OSError(errno.EIO, "Input/output error")
+
+    before = opened()
+    monkeypatch.setattr(os, "preadv", broken)
+    with pytest.raises(OSError, match="Input/output"):
+        read(stored, 0, len(DATA))
+    assert opened() == before
+
+
+def test_a_reader_may_leave_early(stored):
+    before = opened()
+    pieces = read_direct(stored, 0, len(DATA))
+    assert bytes(next(pieces)) == DATA[:BLOCK]
+    pieces.close()
+    assert opened() == before

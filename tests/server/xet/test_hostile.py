@@ -22,6 +22,7 @@ from commentary_hub_server.rules.xet import (
     file_hash,
     parse_shard,
     range_hash,
+    unpack_chunks,
     verify_xorb,
     xorb_hash,
 )
@@ -60,14 +61,21 @@ def shard(
     return struct.pack("<32sQQ", TAG, 2, 0) + body + END + END
 
 
+def accept_xorb(service: XetService, scope: Scope, digest: bytes, data: bytes) -> bool:
+    """Send a xorb in one piece."""
+    with service.receiving_xorb(digest) as upload:
+        upload.take([data])
+        return service.keep_xorb(scope, upload)
+
+
 @pytest.fixture
 def service() -> XetService:
     return XetService(MemoryXorbs(), MemoryIndex(), Signer(b"k" * 32), lambda scope, repo: repo.startswith(scope.user))
 
 
 def test_upload_read_and_retry(service: XetService) -> None:
-    assert service.accept_xorb(A, NAME, XORB) is True
-    assert service.accept_xorb(A, NAME, XORB) is False
+    assert accept_xorb(service, A, NAME, XORB) is True
+    assert accept_xorb(service, A, NAME, XORB) is False
     assert service.accept_shard(A, shard()) is True
     assert service.accept_shard(A, shard()) is False
     assert b"".join(service.read(A, file_hash(LEAVES))) == b"".join(PARTS)
@@ -75,8 +83,8 @@ def test_upload_read_and_retry(service: XetService) -> None:
 
 
 def test_first_packing_stays_whole(service: XetService) -> None:
-    service.accept_xorb(A, NAME, XORB)
-    service.accept_xorb(B, NAME, b"".join(chunk(part) for part in PARTS))
+    accept_xorb(service, A, NAME, XORB)
+    accept_xorb(service, B, NAME, b"".join(chunk(part) for part in PARTS))
     service.accept_shard(B, shard())
     assert b"".join(service.read(B, file_hash(LEAVES))) == b"".join(PARTS)
 
@@ -102,7 +110,7 @@ def test_first_packing_stays_whole(service: XetService) -> None:
 )
 def test_false_xorbs(service: XetService, data: bytes) -> None:
     with pytest.raises(XetRefused):
-        service.accept_xorb(A, NAME, data)
+        accept_xorb(service, A, NAME, data)
     with pytest.raises(XetRefused):
         service.accept_shard(A, shard())
 
@@ -121,7 +129,7 @@ def test_false_xorbs(service: XetService, data: bytes) -> None:
     ],
 )
 def test_false_shards(service: XetService, data: bytes) -> None:
-    service.accept_xorb(A, NAME, XORB)
+    accept_xorb(service, A, NAME, XORB)
     with pytest.raises(XetRefused):
         service.accept_shard(A, data)
     with pytest.raises(Unknown):
@@ -141,9 +149,9 @@ def repeated(times: int, length: int | None = None) -> bytes:
 def test_what_a_small_shard_makes_the_hub_read_is_bounded_before_it_reads(
     service: XetService, data: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    service.accept_xorb(A, NAME, XORB)
+    accept_xorb(service, A, NAME, XORB)
     for thing in (MemoryIndex, MemoryXorbs):
-        for name in ("xorb", "holders", "lease", "file", "get_range", "hold"):
+        for name in ("xorb", "holders", "lease", "file", "pieces", "get_range", "hold"):
             if hasattr(thing, name):
                 monkeypatch.setattr(thing, name, lambda *_: pytest.fail("asked before the bounds"))
     with pytest.raises(XetRefused, match="a shard may have"):
@@ -151,7 +159,7 @@ def test_what_a_small_shard_makes_the_hub_read_is_bounded_before_it_reads(
 
 
 def test_a_shard_asks_for_each_xorb_once_and_for_room(service: XetService, monkeypatch: pytest.MonkeyPatch) -> None:
-    service.accept_xorb(A, NAME, XORB)
+    accept_xorb(service, A, NAME, XORB)
     asked: list[bytes] = []
     table = MemoryIndex.xorb
     monkeypatch.setattr(MemoryIndex, "xorb", lambda self, xorb: asked.append(xorb) or table(self, xorb))
@@ -173,7 +181,7 @@ def test_a_shard_asks_for_each_xorb_once_and_for_room(service: XetService, monke
 
 
 def test_other_repositories_are_invisible(service: XetService) -> None:
-    service.accept_xorb(A, NAME, XORB)
+    accept_xorb(service, A, NAME, XORB)
     service.accept_shard(A, shard())
     with pytest.raises(XetRefused) as missing:
         service.accept_shard(B, shard(b"\7" * 32))
@@ -185,11 +193,11 @@ def test_other_repositories_are_invisible(service: XetService) -> None:
             service.known_chunk(B, known)
     with pytest.raises(Unknown):
         service.plan(B, file_hash(LEAVES))
-    assert service.accept_xorb(B, NAME, XORB) is True
+    assert accept_xorb(service, B, NAME, XORB) is True
 
 
 def test_answers_hide_chunk_hashes(service: XetService) -> None:
-    service.accept_xorb(A, NAME, XORB)
+    accept_xorb(service, A, NAME, XORB)
     answer = service.known_chunk(A, LEAVES[0][0])
     assert not any(digest in answer for digest, _ in LEAVES)
     assert parse_shard(answer).xorbs[0].hash == NAME
@@ -209,8 +217,43 @@ def test_grants(service: XetService) -> None:
         signer.scope("é!")
 
 
+def cut(data: bytes, width: int) -> list[bytes]:
+    return [data[at : at + width] for at in range(0, len(data), width)]
+
+
+@pytest.mark.parametrize("width", [1, 2, 7, 8, 9, 77, 1000, 1009, 5000])
+def test_a_xorb_is_the_same_in_pieces_that_are_cut_anywhere(service: XetService, width: int) -> None:
+    footer = b"XETBLOB" + bytes(70)
+    whole = verify_xorb([XORB], NAME)
+    assert verify_xorb(cut(XORB + footer, width), NAME) == whole
+    assert verify_xorb([b"", *cut(XORB, width), b""], NAME) == whole
+    assert b"".join(bytes(part) for part in unpack_chunks(cut(XORB, width))) == b"".join(PARTS)
+    first, last = whole.span(1, 3)
+    assert [bytes(part) for part in unpack_chunks(cut(XORB[first:last], width))] == PARTS[1:]
+    for end in (1, 7, 8, 9, len(XORB) - 1):
+        with pytest.raises(XetRefused, match=r"cut short|claims"):
+            verify_xorb(cut(XORB[:end], width), NAME)
+    with service.receiving_xorb(NAME) as upload:
+        upload.take(cut(XORB + footer, width))
+        assert service.keep_xorb(A, upload) is True
+    service.accept_shard(A, shard())
+    assert b"".join(service.read(A, file_hash(LEAVES))) == b"".join(PARTS)
+    assert service.stored(NAME, 0, 2**20) == XORB  # what follows the chunks is not kept
+
+
+def test_a_xorb_that_is_wrong_is_refused_before_all_of_it_came(service: XetService) -> None:
+    with service.receiving_xorb(NAME) as upload:
+        upload.take([XORB])
+        with pytest.raises(XetRefused, match="version 1"):
+            upload.take([b"\1" + XORB[1:]])
+    with service.receiving_xorb(NAME) as upload:
+        upload.take([XORB + b"XETBLOB" + bytes(2**20)])
+        with pytest.raises(XetRefused, match="serialised bytes"):
+            upload.take(bytes(2**20) for _ in range(64))
+
+
 def test_footer_is_not_believed() -> None:
-    assert verify_xorb(XORB + b"XETBLOB" + os.urandom(500), NAME).size_bytes == len(XORB)
+    assert verify_xorb([XORB + b"XETBLOB" + os.urandom(500)], NAME).size_bytes == len(XORB)
 
 
 @pytest.mark.parametrize(
@@ -227,7 +270,7 @@ def test_footer_is_not_believed() -> None:
 )
 def test_refusals_name_their_reason(data: bytes, reason: str) -> None:
     with pytest.raises(XetRefused, match=reason):
-        verify_xorb(data, NAME)
+        verify_xorb([data], NAME)
 
 
 @pytest.mark.parametrize(
@@ -242,6 +285,6 @@ def test_refusals_name_their_reason(data: bytes, reason: str) -> None:
     ],
 )
 def test_shard_refusals_name_their_reason(service: XetService, data: bytes, reason: str) -> None:
-    service.accept_xorb(A, NAME, XORB)
+    accept_xorb(service, A, NAME, XORB)
     with pytest.raises(XetRefused, match=reason):
         service.accept_shard(A, data)

@@ -2,13 +2,15 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from typing import Annotated, Literal, NamedTuple
 
 from fastapi import APIRouter, Depends, HTTPException, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 
+from commentary_hub_server.rules.uploads import hand_on
 from commentary_hub_server.rules.xet import (
     MAX_BODY_BYTES,
     GrantRefused,
@@ -96,22 +98,23 @@ def _add_uploads(router: APIRouter, service: XetService, admit: Admit) -> None:
     @router.post("/v1/xorbs/default/{digest}")
     async def xorb(digest: str, request: Request, scope: Annotated[Scope, Depends(scoped)]) -> dict[str, bool]:
         _must_write(scope)
-        data = await _body(request)
-        new = await _checked(
-            service.accept_xorb, scope, _hash(digest), data, lambda size: admit(scope.repo, size, "xorb")
-        )
+        with _refusing(), service.receiving_xorb(_hash(digest)) as upload:
+            await hand_on(_bounded(request), upload.take)
+            new = await run_in_threadpool(
+                service.keep_xorb, scope, upload, lambda size: admit(scope.repo, size, "xorb")
+            )
         return {"was_inserted": new}
 
     @router.post("/v1/shards")
     async def shard(request: Request, scope: Annotated[Scope, Depends(scoped)]) -> dict[str, int]:
         _must_write(scope)
-        data = await _body(request)
+        data = await run_in_threadpool(b"".join, [piece async for piece in _bounded(request)])
         async with shards:
-            return {
-                "result": int(
-                    await _checked(service.accept_shard, scope, data, lambda size: admit(scope.repo, size, "files"))
+            with _refusing():
+                new = await run_in_threadpool(
+                    service.accept_shard, scope, data, lambda size: admit(scope.repo, size, "files")
                 )
-            }
+        return {"result": int(new)}
 
 
 def _add_reading(router: APIRouter, service: XetService, base: Base) -> None:
@@ -182,21 +185,21 @@ def _hash(text: str) -> bytes:
         raise HTTPException(400, str(error)) from error
 
 
-async def _checked(call: Callable[..., bool], *args: object) -> bool:
+@contextmanager
+def _refusing() -> Iterator[None]:
     try:
-        return await run_in_threadpool(call, *args)
+        yield
     except XetRefused as error:
         raise HTTPException(400, str(error)) from error
 
 
-async def _body(request: Request) -> bytes:
-    pieces, size = [], 0
+async def _bounded(request: Request) -> AsyncIterator[bytes]:
+    size = 0
     async for piece in request.stream():
-        pieces.append(piece)
         size += len(piece)
         if size > MAX_BODY_BYTES:
             raise HTTPException(413, f"at most {MAX_BODY_BYTES} bytes", {"Connection": "close"})
-    return await run_in_threadpool(b"".join, pieces)
+        yield piece
 
 
 def _range(header: str | None) -> tuple[int, int | None]:

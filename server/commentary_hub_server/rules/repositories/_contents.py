@@ -45,11 +45,11 @@ def is_blob(file: File) -> bool:
     return file.size_bytes <= BLOB_BYTES
 
 
-def store_stream(objects: Objects, pieces: Iterable[bytes], sha256: str, size_bytes: int) -> None:
+def store_stream(objects: Objects, pieces: Iterable[bytes | memoryview], sha256: str, size_bytes: int) -> None:
     """Store what must have this digest and size; raises `DigestMismatch`, and then nothing is visible."""
     digest, size = hashlib.sha256(), 0
 
-    def checked() -> Iterator[bytes]:
+    def checked() -> Iterator[bytes | memoryview]:
         nonlocal size
         for piece in pieces:
             size += len(piece)

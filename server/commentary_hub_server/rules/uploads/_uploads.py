@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 
 from commentary_hub.errors import DigestMismatch
 from commentary_hub_server.rules.repositories import object_key, store_stream
+from commentary_hub_server.rules.uploads._flow import Pieces, hand_on
 from commentary_hub_server.store import Leases, Objects, Spool
-
-_BATCH_BYTES = 2 << 20
-_BEHIND = 3
-
-Pieces = Sequence[bytes]
 
 
 class Received:
@@ -53,15 +48,18 @@ class Uploads:
         """
         with self._objects.spool() as spool:
             body, count = Received(spool), 0
-            async with _following(body.hash) as hashed, _following(body.write) as written:
-                async for batch in _batches(stream):
-                    count += sum(map(len, batch))
+
+            async def bounded() -> AsyncIterator[bytes]:
+                nonlocal count
+                async for piece in stream:
+                    count += len(piece)
                     if count > size_bytes:
                         raise DigestMismatch(f"the body is longer than the {size_bytes} bytes announced")
-                    await hashed(batch)
-                    await written(batch)
-                if count != size_bytes:
-                    raise DigestMismatch(f"the body has {count} bytes, announced were {size_bytes}: send it again")
+                    yield piece
+
+            await hand_on(bounded(), body.hash, body.write)
+            if count != size_bytes:
+                raise DigestMismatch(f"the body has {count} bytes, announced were {size_bytes}: send it again")
             yield body
 
     def keep(self, body: Received, sha256: str) -> None:
@@ -93,67 +91,12 @@ class Uploads:
         for number in range(1, count + 1):
             self._objects.delete(_part(upload, number))
 
-    def _parts(self, upload: str, count: int) -> Iterator[bytes]:
+    def _parts(self, upload: str, count: int) -> Iterator[bytes | memoryview]:
         for number in range(1, count + 1):
-            size = self._objects.size(_part(upload, number))
-            if size is None:
+            if self._objects.size(_part(upload, number)) is None:
                 raise DigestMismatch(f"part {number} of {count} has not arrived: send it, then complete again")
-            yield from self._objects.stream(_part(upload, number), 0, size)
+            yield from self._objects.stream(_part(upload, number), once=True)
 
 
 def _part(upload: str, number: int) -> str:
     return f"parts/{upload}/{number:05d}"
-
-
-async def _batches(stream: AsyncIterator[bytes]) -> AsyncIterator[Pieces]:
-    """The pieces of a stream, as they are, some megabytes at a time."""
-    pieces, waiting = list[bytes](), 0
-    async for piece in stream:
-        pieces.append(piece)
-        waiting += len(piece)
-        if waiting >= _BATCH_BYTES:
-            yield pieces
-            pieces, waiting = [], 0
-    yield pieces
-
-
-@asynccontextmanager
-async def _following(take: Callable[[Pieces], None]) -> AsyncIterator[Callable[[Pieces | None], Awaitable[None]]]:
-    """Hand batches in order to a thread that may be `_BEHIND` of them behind; what it raises, the next call raises.
-
-    All that waits is taken in one go: while others keep the event loop busy, the thread has enough to do.
-    """
-    queue = asyncio.Queue[Pieces | None](_BEHIND)
-
-    async def work() -> None:
-        ended = False
-        while not ended:
-            batches = [await queue.get()]
-            while not queue.empty():
-                batches.append(queue.get_nowait())
-            ended = batches[-1] is None
-            await asyncio.to_thread(_take_all, take, batches)
-
-    async def put(batch: Pieces | None) -> None:
-        if not queue.full() and not task.done():
-            queue.put_nowait(batch)
-            return
-        putting = asyncio.ensure_future(queue.put(batch))
-        await asyncio.wait({putting, task}, return_when=asyncio.FIRST_COMPLETED)
-        if not putting.done():  # nobody takes any more
-            putting.cancel()
-            task.result()
-
-    task = asyncio.create_task(work())
-    try:
-        yield put
-        await put(None)
-        await task
-    finally:
-        task.cancel()
-
-
-def _take_all(take: Callable[[Pieces], None], batches: Iterable[Pieces | None]) -> None:
-    for batch in batches:
-        if batch is not None:
-            take(batch)

@@ -3,7 +3,7 @@
 from ._database import DatabaseIndex, StoredXorbs, xorb_key
 from ._hashing import chunk_hash, file_hash, from_text, range_hash, to_text, xorb_hash
 from ._memory import MemoryIndex, MemoryXorbs
-from ._service import MAX_BODY_BYTES, Index, Part, Plan, Unknown, XetService, XorbBytes
+from ._service import MAX_BODY_BYTES, Index, Part, Plan, Unknown, XetService, XorbBytes, XorbUpload
 from ._shard import Segment, Shard, ShardFile, ShardXorb, parse_shard, write_shard
 from ._tokens import GrantRefused, Scope, Signer
 from ._xorb import Chunk, XetRefused, Xorb, unpack_chunks, verify_xorb
@@ -30,6 +30,7 @@ __all__ = [
     "XetService",
     "Xorb",
     "XorbBytes",
+    "XorbUpload",
     "chunk_hash",
     "file_hash",
     "from_text",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Engine, Table, delete, func, select
@@ -13,7 +13,7 @@ from commentary_hub_server.rules.xet._hashing import to_text
 from commentary_hub_server.rules.xet._shard import Segment, ShardFile
 from commentary_hub_server.rules.xet._xorb import Chunk, Xorb
 from commentary_hub_server.rules.xet.tables import chunks, file_xorbs, files, holders, xorbs
-from commentary_hub_server.store import Leases, Objects, upsert
+from commentary_hub_server.store import Leases, Objects, Spool, upsert
 
 FOREVER = 2**62
 _CHUNK = struct.Struct("<32sIII")
@@ -36,13 +36,19 @@ class StoredXorbs:
         """Keep the collector away."""
         self._leases.hold(map(xorb_key, xorbs))
 
-    def put(self, xorb: bytes, data: bytes | memoryview) -> bool:
-        """Keep a xorb unless there is one."""
-        return self._objects.put(xorb_key(xorb), [data])
+    def spool(self) -> Spool:
+        """A place to write one to."""
+        return self._objects.spool()
 
-    def get(self, xorb: bytes) -> bytes:
-        """A whole xorb."""
-        return self._objects.read(xorb_key(xorb))
+    def adopt(self, xorb: bytes, spool: Spool) -> bool:
+        """Keep what was written as a xorb, unless there is one."""
+        return self._objects.adopt(xorb_key(xorb), spool)
+
+    def pieces(
+        self, xorb: bytes, start: int, end: int | None = None, *, once: bool = False
+    ) -> Iterator[bytes | memoryview]:
+        """Bytes [start, end), or all to the end; see `Objects.stream`."""
+        return self._objects.stream(xorb_key(xorb), start, None if end is None else end - start, once=once)
 
     def get_range(self, xorb: bytes, start: int, end: int) -> bytes:
         """Bytes [start, end)."""

@@ -3,7 +3,8 @@
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from io import BytesIO
 
 from ._shard import ShardFile
 from ._xorb import Xorb
@@ -18,14 +19,19 @@ class MemoryXorbs:
     def hold(self, xorbs: Iterable[bytes]) -> None:
         """Nothing is collected here."""
 
-    def put(self, xorb: bytes, data: bytes | memoryview) -> bool:
-        """Keep a xorb unless there is one; return whether it was kept."""
-        copy = bytes(data)
-        return self.data.setdefault(xorb, copy) is copy
+    def spool(self) -> BytesIO:
+        """A place to write one to."""
+        return BytesIO()
 
-    def get(self, xorb: bytes) -> bytes:
-        """Return a whole xorb."""
-        return self.data[xorb]
+    def adopt(self, xorb: bytes, spool: BytesIO) -> bool:
+        """Keep what was written as a xorb, unless there is one; return whether it was kept."""
+        written = spool.getvalue()
+        return self.data.setdefault(xorb, written) is written
+
+    def pieces(self, xorb: bytes, start: int, end: int | None = None, *, once: bool = False) -> Iterator[bytes]:
+        """Bytes [start, end), or all to the end."""
+        del once
+        yield self.data[xorb][start:end]
 
     def get_range(self, xorb: bytes, start: int, end: int) -> bytes:
         """Return bytes [start, end)."""

@@ -8,14 +8,15 @@ import hashlib
 import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Protocol
+from typing import Any, Protocol, Self
 
 from ._hashing import file_hash, from_text, range_hash, to_text
 from ._shard import MAX_SHARD_BYTES, Segment, Shard, ShardFile, parse_shard, write_shard
 from ._tokens import GrantRefused, Scope, Signer
-from ._xorb import MAX_SERIALISED_BYTES, XetRefused, Xorb, unpack_chunks, verify_xorb
+from ._xorb import MAX_SERIALISED_BYTES, XetRefused, Xorb, XorbReader, unpack_chunks, verify_xorb
 
 LEASE_S = 24 * 3600
 LINK_S = 3600
@@ -25,7 +26,6 @@ MAX_SHARD_CHUNKS = 1 << 20  # of its files' segments, and of the tables of the x
 MAX_SHARD_SEGMENTS = 1 << 16
 _ANSWER_XORBS = 64
 _TABLES = 32  # of xorbs, remembered while one file is read
-_READ_BYTES = 8 * 2**20
 
 
 Known = Callable[[bytes], Xorb | None]  # a xorb's table
@@ -36,17 +36,44 @@ class Unknown(LookupError):
     """Not here, or not for this reader: the two look the same."""
 
 
+class Spool(Protocol):
+    """A file for a xorb that arrives; it vanishes when it is closed."""
+
+    def __enter__(self) -> Self: ...
+    def __exit__(self, *failure: Any) -> None: ...
+    def write(self, data: Any, /) -> int: ...
+
+
 class XorbBytes(Protocol):
     """Where xorbs lie.
 
-    ``put`` is atomic and durable when it returns, and never replaces: it returns False and keeps what is there,
+    ``adopt`` is atomic and durable when it returns, and never replaces: it returns False and keeps what is there,
     because one hash has many packings and the indexed table must describe the stored one.
     """
 
     def hold(self, xorbs: Iterable[bytes]) -> None: ...  # for a day nobody collects them
-    def put(self, xorb: bytes, data: bytes | memoryview) -> bool: ...
-    def get(self, xorb: bytes) -> bytes: ...
+    def spool(self) -> Spool: ...
+    def adopt(self, xorb: bytes, spool: Any) -> bool: ...
+    def pieces(self, xorb: bytes, start: int, end: int | None = None, *, once: bool = False) -> Iterator[Any]: ...
     def get_range(self, xorb: bytes, start: int, end: int) -> bytes: ...
+
+
+class XorbUpload:
+    """A xorb that arrives: checked and written piece by piece. Nobody sees it before `XetService.keep_xorb`."""
+
+    def __init__(self, digest: bytes, spool: Spool) -> None:
+        self.digest, self.spool = digest, spool
+        self._reader = XorbReader(digest)
+
+    def take(self, pieces: Iterable[bytes]) -> None:
+        """The next bytes; raises `XetRefused` as soon as they are wrong."""
+        for piece in pieces:
+            for chunk in self._reader.feed(piece):
+                self.spool.write(chunk)
+
+    def verified(self) -> Xorb:
+        """The table, once all bytes are there; raises `XetRefused`."""
+        return self._reader.close()
 
 
 class Index(Protocol):
@@ -108,23 +135,30 @@ class XetService:
             raise GrantRefused("the token is no longer valid: ask for a new one")
         return scope
 
-    def accept_xorb(
-        self, scope: Scope, digest: bytes, data: bytes | memoryview, admit: Admit = lambda _size: None
-    ) -> bool:
-        """Verify, store durably, index and lease a xorb; return whether it was new to this *repository*.
+    @contextmanager
+    def receiving_xorb(self, digest: bytes) -> Iterator[XorbUpload]:
+        """A place for a xorb to arrive at; what is not kept is gone at the end."""
+        with self._objects.spool() as spool:
+            yield XorbUpload(digest, spool)
+
+    def keep_xorb(self, scope: Scope, upload: XorbUpload, admit: Admit = lambda _size: None) -> bool:
+        """Store a xorb durably, index and lease it; return whether it was new to this *repository*.
 
         The answer says nothing about other repositories: the bytes are read and stored the same way. ``admit`` is
         asked for room for what is new; the index has the last word.
+
+        Raises:
+            XetRefused: not all bytes came, or they are not the xorb that they should be.
         """
+        digest, xorb = upload.digest, upload.verified()
         held = scope.repo in self._index.holders(digest)
         if not held:
-            admit(len(data))
-        xorb = verify_xorb(data, digest)
+            admit(xorb.size_bytes)
         self._objects.hold([digest])
         if self._index.xorb(digest) is None:
-            if not self._objects.put(digest, memoryview(data)[: xorb.size_bytes]):
+            if not self._objects.adopt(digest, upload.spool):
                 # Another upload was first, perhaps with other compression, or died before it could index.
-                xorb = verify_xorb(self._objects.get(digest), digest)
+                xorb = verify_xorb(self._objects.pieces(digest, 0), digest)
             self._index.add_xorb(xorb)
         self._index.take(digest, scope.repo, int(time.time()) + LEASE_S)
         return not held
@@ -175,7 +209,7 @@ class XetService:
         return _cut(file.segments, start, end, lru_cache(_TABLES)(self._index.xorb))
 
     def read(self, scope: Scope, digest: bytes, start: int = 0, end: int | None = None) -> Iterator[memoryview]:
-        """Yield bytes [start, end) of a file; memory stays below one read of about 8 MiB."""
+        """Yield bytes [start, end) of a file; memory stays below one read of the store."""
         plan = self.plan(scope, digest, start, end)
         return self._stream(plan, lru_cache(_TABLES)(self._index.xorb))
 
@@ -283,33 +317,23 @@ class XetService:
             raise XetRefused(f"the segments do not make file {to_text(file.hash)}")
         size = sum(length for _, length in chunks)
         digest = hashlib.sha256()
-        for piece in self._stream(_cut(file.segments, 0, size, xorbs.get), xorbs.get):
+        for piece in self._stream(_cut(file.segments, 0, size, xorbs.get), xorbs.get, once=True):
             digest.update(piece)
         if file.sha256 is not None and digest.digest() != file.sha256:
             raise XetRefused(f"file {to_text(file.hash)} has another SHA-256 than the shard says")
         return ShardFile(file.hash, file.segments, digest.digest())
 
-    def _stream(self, plan: Plan, known: Known) -> Iterator[memoryview]:
+    def _stream(self, plan: Plan, known: Known, *, once: bool = False) -> Iterator[memoryview]:
         skip, left = plan.skip, plan.length
         for part in plan.parts:
-            for content in self._unpacked(part, known):
+            xorb = known(part.xorb)
+            if xorb is None:
+                raise Unknown(f"xorb {to_text(part.xorb)} is gone")
+            first, last = xorb.span(part.start, part.end)
+            for content in unpack_chunks(self._objects.pieces(part.xorb, first, last, once=once)):
                 piece = memoryview(content)[skip : skip + left]
                 skip, left = 0, left - len(piece)
                 yield piece
-
-    def _unpacked(self, part: Part, known: Known) -> Iterator[bytes | memoryview]:
-        xorb = known(part.xorb)
-        if xorb is None:
-            raise Unknown(f"xorb {to_text(part.xorb)} is gone")
-        low = part.start
-        while low < part.end:
-            high = low + 1
-            first, last = xorb.span(low, high)
-            while high < part.end and xorb.span(low, high + 1)[1] - first <= _READ_BYTES:
-                high += 1
-                last = xorb.span(low, high)[1]
-            yield from unpack_chunks(self._objects.get_range(part.xorb, first, last))
-            low = high
 
 
 def _check_size(shard: Shard) -> None:

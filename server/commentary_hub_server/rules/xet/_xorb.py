@@ -4,8 +4,9 @@ A chunk is an 8-byte header (version, 3-byte stored length, scheme, 3-byte unpac
 A footer, where a client sends one, is derived data: it is cut off and never believed.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import lz4.frame
 
@@ -15,6 +16,7 @@ MAX_XORB_BYTES = 64 * 2**20
 MAX_CHUNKS = 8192
 MAX_CHUNK_BYTES = 128 * 2**10
 HEADER_BYTES = 8
+_MAX_STORED_BYTES = 2 * MAX_CHUNK_BYTES  # what does not compress is stored as it is, or little larger
 # A serialised xorb may exceed its content by one header a chunk and by a footer.
 MAX_SERIALISED_BYTES = MAX_XORB_BYTES + 2**20
 _FOOTER = b"XETBLOB"
@@ -53,51 +55,141 @@ class Xorb:
         return self.chunks[start].offset, final.offset + final.stored
 
 
-def verify_xorb(data: bytes | memoryview, expected: bytes) -> Xorb:
+class XorbReader:
+    """Checks a serialised xorb while it arrives, in pieces that are cut anywhere; memory is one chunk.
+
+    Args:
+        expected: the hash that it must have.
+    """
+
+    def __init__(self, expected: bytes) -> None:
+        self._expected, self._cutter = expected, _Cutter()
+        self._chunks: list[Chunk] = []
+        self._sent = self._length = 0
+
+    def feed(self, piece: bytes | memoryview) -> Iterator[memoryview]:
+        """Yield every chunk that is whole by now, as it is stored, once it is checked.
+
+        Raises:
+            XetRefused: one is wrong, or one too many.
+        """
+        self._sent += len(piece)
+        if self._sent > MAX_SERIALISED_BYTES:
+            raise XetRefused(f"a xorb has at most {MAX_SERIALISED_BYTES} serialised bytes, got {self._sent}")
+        for head, whole in self._cutter.cut(piece):
+            self._length += head.length
+            if len(self._chunks) >= MAX_CHUNKS or self._length > MAX_XORB_BYTES:
+                raise XetRefused(f"a xorb has at most {MAX_CHUNKS} chunks and {MAX_XORB_BYTES} unpacked bytes")
+            content = _unpack(whole[HEADER_BYTES:], head.scheme, head.length)
+            self._chunks.append(Chunk(chunk_hash(content), head.length, head.at, len(whole)))
+            yield whole
+
+    def close(self) -> Xorb:
+        """The table of its chunks; raises `XetRefused` where it is cut short, or not what ``expected`` names."""
+        self._cutter.close()
+        if not self._chunks:
+            raise XetRefused("a xorb needs at least one chunk")
+        found = xorb_hash((chunk.hash, chunk.length) for chunk in self._chunks)
+        if found != self._expected:
+            raise XetRefused(f"the xorb's content hashes to {to_text(found)}, not to {to_text(self._expected)}")
+        return Xorb(found, tuple(self._chunks))
+
+
+def verify_xorb(pieces: Iterable[bytes | memoryview], expected: bytes) -> Xorb:
     """Read a serialised xorb, check every chunk and the Merkle root, and return its table.
 
     Raises:
         XetRefused: malformed, over a limit, or not the xorb that ``expected`` names.
     """
-    if len(data) > MAX_SERIALISED_BYTES:
-        raise XetRefused(f"a xorb has at most {MAX_SERIALISED_BYTES} serialised bytes, got {len(data)}")
-    view, total = memoryview(data), 0
-    chunks: list[Chunk] = []
-    for offset, stored, scheme, length in _headers(view):
-        total += length
-        if len(chunks) >= MAX_CHUNKS or total > MAX_XORB_BYTES:
-            raise XetRefused(f"a xorb has at most {MAX_CHUNKS} chunks and {MAX_XORB_BYTES} unpacked bytes")
-        content = _unpack(view[offset + HEADER_BYTES : offset + HEADER_BYTES + stored], scheme, length)
-        chunks.append(Chunk(chunk_hash(content), length, offset, HEADER_BYTES + stored))
-    if not chunks:
-        raise XetRefused("a xorb needs at least one chunk")
-    found = xorb_hash((chunk.hash, chunk.length) for chunk in chunks)
-    if found != expected:
-        raise XetRefused(f"the xorb's content hashes to {to_text(found)}, not to {to_text(expected)}")
-    return Xorb(found, tuple(chunks))
+    reader = XorbReader(expected)
+    for piece in pieces:
+        for _ in reader.feed(piece):
+            pass
+    return reader.close()
 
 
-def unpack_chunks(data: bytes | memoryview) -> Iterator[bytes | memoryview]:
-    """Yield the unpacked chunks of a run of stored chunks."""
-    view = memoryview(data)
-    for offset, stored, scheme, length in _headers(view):
-        yield _unpack(view[offset + HEADER_BYTES : offset + HEADER_BYTES + stored], scheme, length)
+def unpack_chunks(pieces: Iterable[bytes | memoryview]) -> Iterator[bytes | memoryview]:
+    """Yield the unpacked chunks of a run of stored chunks, whose bytes come in pieces that are cut anywhere.
+
+    A chunk may be a view of its piece, and good for as long as that is.
+    """
+    cutter = _Cutter()
+    for piece in pieces:
+        for head, whole in cutter.cut(piece):
+            yield _unpack(whole[HEADER_BYTES:], head.scheme, head.length)
+    cutter.close()
 
 
-def _headers(view: memoryview) -> Iterator[tuple[int, int, int, int]]:
-    at, end = 0, len(view)
-    while at < end and view[at : at + len(_FOOTER)] != _FOOTER:
-        if end - at < HEADER_BYTES:
-            raise XetRefused(f"the chunk header at byte {at} is cut short")
-        version, scheme = view[at], view[at + 4]
-        stored = int.from_bytes(view[at + 1 : at + 4], "little")
-        length = int.from_bytes(view[at + 5 : at + 8], "little")
+class _Head(NamedTuple):
+    at: int  # where the chunk's header begins, in all bytes so far
+    stored: int
+    scheme: int
+    length: int
+
+
+class _Cutter:
+    """Cuts pieces into chunks. Only a chunk that lies across two pieces is copied."""
+
+    def __init__(self) -> None:
+        self._at = 0  # where the next chunk begins
+        self._rest = bytearray()  # what there is of it
+        self._ended = False
+
+    def cut(self, piece: bytes | memoryview) -> Iterator[tuple[_Head, memoryview]]:
+        """The chunks that are whole now, each with its bytes, header and all."""
+        view, start = memoryview(piece), 0
+        while start < len(view) and not self._ended:
+            if self._rest:  # complete the header first, then the chunk
+                start += self._add(view[start:], HEADER_BYTES)
+                head = self._head(self._rest[:HEADER_BYTES])
+                if head is not None:
+                    start += self._add(view[start:], HEADER_BYTES + head.stored)
+                    if len(self._rest) == HEADER_BYTES + head.stored:
+                        whole, self._rest = memoryview(self._rest), bytearray()
+                        yield self._passed(head), whole
+                continue
+            head = self._head(view[start : start + HEADER_BYTES])
+            end = len(view) + 1 if head is None else start + HEADER_BYTES + head.stored
+            if head is None or end > len(view):
+                self._rest += view[start:]
+                return
+            yield self._passed(head), view[start:end]
+            start = end
+
+    def close(self) -> None:
+        """Refuse what is left of a chunk."""
+        if self._ended or not self._rest or self._rest.startswith(_FOOTER):
+            return
+        if len(self._rest) < HEADER_BYTES:
+            raise XetRefused(f"the chunk header at byte {self._at} is cut short")
+        stored = int.from_bytes(self._rest[1:4], "little")
+        raise XetRefused(
+            f"the chunk at byte {self._at} claims {stored} stored bytes, of which {len(self._rest) - HEADER_BYTES} came"
+        )
+
+    def _add(self, view: memoryview, size: int) -> int:
+        """Let the rest grow to ``size`` bytes, as far as ``view`` goes; how many it took."""
+        taken = view[: max(0, size - len(self._rest))]
+        self._rest += taken
+        return len(taken)
+
+    def _passed(self, head: _Head) -> _Head:
+        self._at += HEADER_BYTES + head.stored
+        return head
+
+    def _head(self, view: memoryview | bytearray) -> _Head | None:
+        """The header that ``view`` begins with; ``None`` where that is not all there, or is the footer."""
+        if bytes(view[: len(_FOOTER)]) == _FOOTER:
+            self._ended = True
+        if self._ended or len(view) < HEADER_BYTES:
+            return None
+        version, scheme = view[0], view[4]
+        stored, length = int.from_bytes(view[1:4], "little"), int.from_bytes(view[5:8], "little")
         if version != 0 or scheme not in (_NONE, _LZ4, _GROUPED_LZ4):
-            raise XetRefused(f"the chunk at byte {at} has version {version} and scheme {scheme}: not known here")
-        if not 0 < length <= MAX_CHUNK_BYTES or not 0 < stored <= end - at - HEADER_BYTES:
-            raise XetRefused(f"the chunk at byte {at} claims {stored} stored and {length} unpacked bytes")
-        yield at, stored, scheme, length
-        at += HEADER_BYTES + stored
+            raise XetRefused(f"the chunk at byte {self._at} has version {version} and scheme {scheme}: not known here")
+        if not 0 < length <= MAX_CHUNK_BYTES or not 0 < stored <= _MAX_STORED_BYTES:
+            raise XetRefused(f"the chunk at byte {self._at} claims {stored} stored and {length} unpacked bytes")
+        return _Head(self._at, stored, scheme, length)
 
 
 def _unpack(packed: memoryview, scheme: int, length: int) -> bytes | memoryview:
