@@ -52,6 +52,9 @@ class Quadratic:
     def double(self):
         return self
 
+    def fixed(self):
+        return self
+
     def shrink(self, steps):
         eye = torch.eye(len(self.target), dtype=torch.float64)
         return torch.linalg.matrix_power(eye - self.rate * self.matrix, steps)
@@ -108,6 +111,9 @@ class Ridge:
         return 0.5 * (self.held_inputs @ state.parameters[0] - self.held_targets).square().sum()
 
     def double(self):
+        return self
+
+    def fixed(self):
         return self
 
     def hypergradient(self):

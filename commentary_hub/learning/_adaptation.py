@@ -145,6 +145,10 @@ class EpisodeTraining:
             episode=self.episode.double(),
         )
 
+    def fixed(self) -> EpisodeTraining:
+        """Itself: an episode has few steps, and nothing in them is worth keeping."""
+        return self
+
     @cached_property
     def _moving(self) -> tuple[str, ...]:
         return tuple(name for name in self.initialisation if self.adaptation.moves(name))

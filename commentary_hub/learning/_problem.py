@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import NamedTuple, Protocol
 
@@ -91,6 +91,9 @@ class Problem(Protocol):
     def double(self) -> Problem:
         """The same problem in float64, with its own φ."""
 
+    def fixed(self) -> Problem:
+        """The same problem while φ does not change: what steps without a graph need of φ may be kept for the next."""
+
 
 @dataclass(frozen=True)
 class Training:
@@ -118,6 +121,7 @@ class Training:
     first_step: int = 0
     seed: int = 0
     augmentation: Augmentation | None = None
+    known_weights: dict[int, Tensor] | None = field(default=None, repr=False, compare=False)
 
     @property
     def steps(self) -> int:
@@ -172,9 +176,14 @@ class Training:
         """The same problem in float64, with copies of student and commentaries."""
         return replace(
             self,
+            known_weights=None,
             student=copy.deepcopy(self.student).double(),
             commentaries=tuple(copy.deepcopy(one).double() for one in self.commentaries),
         )
+
+    def fixed(self) -> Training:
+        """The same problem, which keeps each step's weights [B]: a weight network need not see the step again."""
+        return replace(self, known_weights={})
 
     def _inner_loss(self, parameters: Tensors, buffers: Tensors, step: int, *, differentiable: bool) -> Tensor:
         rows, age = self.batches[step], self.first_step + step
@@ -183,15 +192,26 @@ class Training:
         if self.augmentation is not None:
             inputs = self.augmentation(inputs, seed)
         batch = Batch(self._cast(inputs), self._cast(self.targets[rows]), rows=rows, seed=seed)
-        seed_generators(seed, inputs.device)  # a network inside a commentary may draw, as the student's dropout does
         with torch.set_grad_enabled(differentiable):  # in plain training no graph leads to the commentaries
-            for commentary in self.commentaries:
-                batch = commentary(batch, age / self.domain)
+            batch = self._commented(batch, step, None if differentiable else self.known_weights)
         set_mode(self.student, training=True)
         seed_generators(seed, inputs.device)  # dropout: the caller has forked the generators
         with TwiceDifferentiable() if differentiable else nullcontext():
             outputs = self._function(parameters[0], buffers, batch.inputs)
         return commented_loss(outputs, batch, reduction=self.reduction, criterion=self.criterion)
+
+    def _commented(self, batch: Batch, step: int, known: dict[int, Tensor] | None) -> Batch:
+        """What the commentaries make of the batch of ``step``: ``known`` weights, where weights are all of it."""
+        if known is not None and step in known:
+            return replace(batch, weights=known[step])
+        seed_generators(batch.seed, batch.inputs.device)  # a network inside a commentary may draw, as dropout does
+        after = batch
+        for commentary in self.commentaries:
+            after = commentary(after, (self.first_step + step) / self.domain)
+        same = after.inputs is batch.inputs and after.targets is batch.targets and after.blend is batch.blend
+        if known is not None and same and after.weights is not None:
+            known[step] = after.weights
+        return after
 
     @cached_property
     def _function(self) -> StudentFunction:

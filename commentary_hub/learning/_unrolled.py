@@ -74,8 +74,10 @@ class Unrolled:
         return Hypergradient(check_finite(found, method=self.name), value, state.detached(), problem.steps)
 
     def _replayed(self, problem: Problem, state: State, first: int) -> Hypergradient:
-        spacing = self._spacing(problem.steps - first, state.size_bytes)
         steps = problem.steps - first
+        spacing = self._spacing(steps, state.size_bytes)
+        if spacing > 1:  # most steps are computed twice without a graph
+            problem = problem.fixed()
         kept = _Kept(min(steps, -(-steps // spacing) + spacing), state)
         last_segment = first + (steps - 1) // spacing * spacing
         for step in range(first, problem.steps):

@@ -1,5 +1,7 @@
 """Exact methods against closed forms, central differences, and each other."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -111,6 +113,42 @@ def test_replay_equals_the_kept_graph_with_batch_norm_and_dropout(optimiser, mem
     for one, other in zip(found.state.buffers, truth.state.buffers, strict=True):
         assert torch.equal(one, other)
     assert int(found.state.buffers[2]) == 17  # num_batches_tracked counts every step once, replays not
+
+
+class DrawingWeights(TinyWeights):
+    """Example weights by a network that draws: what it makes of a step must be the same each time."""
+
+    kind = "drawing_weights"
+    calls = 0
+
+    def forward(self, batch, progress):
+        self.calls += 1
+        seen = super().forward(replace(batch, inputs=nn.functional.dropout(batch.inputs, 0.3)), progress)
+        return batch.weighted(seen.weights)
+
+
+@pytest.mark.parametrize(("memory", "calls"), [("full", 17), ("stored", 34), ("checkpoints", 34), (60_000, 34)])
+def test_a_weight_network_sees_a_step_once_without_a_graph_and_once_with(memory, calls):
+    torch.manual_seed(2)
+    judge = DrawingWeights(50)
+    problem = training([judge], smooth_convolutions(dropout=0.3), shape=(2, 5, 5), steps=17)
+    state = problem.start()
+    truth = Unrolled(memory="full").hypergradient(fresh(problem), state)
+    found = Unrolled(memory=memory).hypergradient(problem, state)
+    assert judge.calls == calls
+    assert relative(found.value, truth.value) < 1e-10
+    with torch.no_grad():
+        judge.layer.weight.mul_(-3)  # an outer step: what was kept is not used for another φ
+    truth = Unrolled(memory="full").hypergradient(fresh(problem), state)
+    assert relative(Unrolled(memory=memory).hypergradient(problem, state).value, truth.value) < 1e-10
+
+
+def test_weights_are_not_kept_for_a_batch_that_is_blended_too():
+    torch.manual_seed(2)
+    problem = training([DrawingWeights(50), TinyBlend(CLASSES)], smooth_convolutions(), shape=(2, 5, 5), steps=17)
+    state = problem.start()
+    truth = Unrolled(memory="full").hypergradient(fresh(problem), state)
+    assert relative(Unrolled(memory="checkpoints").hypergradient(problem, state).value, truth.value) < 1e-10
 
 
 def test_central_differences_agree_through_native_batch_norm_and_dropout():
