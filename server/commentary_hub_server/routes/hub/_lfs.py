@@ -215,9 +215,11 @@ def _add_uploads(router: APIRouter, doors: Doors, uploads: Uploads) -> None:
         target = await run_in_threadpool(_target, doors, number, by)
         each, _ = _parts_of(size)
         length = min(each, size - (index - 1) * each)
-        await run_in_threadpool(_demand, doors, target, oid, length)
+        upload = f"{number}-{oid}"
+        more = length - await run_in_threadpool(uploads.part_bytes, upload, index)  # it replaces what came before
+        await run_in_threadpool(_demand, doors, target, oid, more)
         async with uploads.receiving(request.stream(), length) as body:
-            etag = await run_in_threadpool(uploads.keep_part, body, f"{number}-{oid}", index)
+            etag = await run_in_threadpool(uploads.keep_part, body, upload, index)
         return Response(status_code=200, headers={"ETag": f'"{etag}"'})
 
     @router.post("/lfs/complete/{token}", summary="All parts are there")

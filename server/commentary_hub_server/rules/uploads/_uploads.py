@@ -81,6 +81,10 @@ class Uploads:
         # Even an object that is there already is not given for a hash alone: the parts must be its bytes.
         store_stream(self._objects, self._parts(upload, count), sha256, size_bytes)
 
+    def part_bytes(self, upload: str, number: int) -> int:
+        """What has arrived of a part."""
+        return self._objects.size(_part(upload, number)) or 0
+
     def pending_bytes(self, repositories: Sequence[int]) -> int:
         """What has arrived of these repositories' uploads in parts that are not complete."""
         mine = tuple(f"parts/{number}-" for number in repositories)
