@@ -14,6 +14,7 @@ BATCH, CLASSES, EXAMPLES, HELD = 8, 10, 2_000, 64
 
 LR = {"sgd": 0.01, "adam": 1e-3}
 EPS_ROOT = 1e-8
+FROZEN = "training, frozen commentary"
 OURS = {"ours, full graph": "full", "ours, stored": "stored", "ours, √T": "checkpoints"}
 
 
@@ -153,7 +154,7 @@ def training(*, frozen):
 
 CONTENDERS = {
     "training": training(frozen=False),
-    "training, frozen commentary": training(frozen=True),
+    FROZEN: training(frozen=True),
     **{name: ours(memory) for name, memory in OURS.items()},
     "hand-written unroll": hand,
     "higher": with_higher,

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from commentary_hub.errors import DigestMismatch
-from commentary_hub_server.rules.uploads import Uploads
+from commentary_hub_server.rules.uploads import Uploads, hand_on
 from commentary_hub_server.store import open_objects
 from commentary_hub_server.store._direct import DirectFile
 
@@ -73,3 +73,23 @@ def test_a_client_that_leaves_holds_up_nobody(uploads, monkeypatch, tmp_path):
 
     assert asyncio.run(left_alone()) < 0.25
     assert not [path for path in Path(tmp_path).rglob("*") if path.is_file()]
+
+
+def test_a_slow_disk_holds_up_the_sender_and_not_the_memory():
+    waiting, most = 0, 0
+
+    async def quick():
+        nonlocal waiting, most
+        for _ in range(1_000):
+            waiting += 64 << 10
+            most = max(most, waiting)
+            yield bytes(64 << 10)
+
+    def slow(pieces):
+        nonlocal waiting
+        time.sleep(0.01)
+        waiting -= sum(map(len, pieces))
+
+    asyncio.run(hand_on(quick(), slow))
+    assert waiting == 0
+    assert most < 20 << 20  # of 62 MiB
