@@ -78,11 +78,21 @@ def test_no_spelling_leaves_the_repository(hub, path):
         assert key not in body
 
 
+def test_names_in_any_script_are_paths():
+    for path in (
+        "caf\u00e9/\u65e5\u672c\u8a9e.txt",
+        "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645",
+        "\U0001f469\u200d\U0001f52c.png",
+    ):
+        assert check_path(path) == path
+
+
 @pytest.mark.parametrize(
     "path",
     ["../x", "/x", "a/../x", "a\\b", "./x",
       "a/./b", ".git/config", "A/.GiT/x", "a\0b", "C:/x", "a//b", "x.", " x", "x ",
-     "e\u0301", "a\u2028b" * 400, "con\x7f", "a\ue000b", "a*", "a?b", "a|b", "<a>", "", "\n", "a/", "..", "~/x/../y"],
+     "e\u0301", "a\u2028b" * 400, "con\x7f", "a\ue000b", "a*", "a?b", "a|b", "<a>", "", "\n", "a/", "..", "~/x/../y",
+     "weights\u202egpj.exe", "a\u200bb", "a\x85b", "\ufeffa", "a\u2066b", "a\u2029b"],
 )  # fmt: skip
 def test_such_names_are_never_committed(hub, path):
     with pytest.raises(ValueError, match="cannot be a path"):

@@ -21,15 +21,16 @@ VERBS = frozenset(
 )  # fmt: skip
 _REPOSITORY = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?")
 _REF = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._/-]{0,198}[A-Za-z0-9_])?")
-_FORBIDDEN = re.compile(r"[\x00-\x1f\x7f\\:*?\"<>|\ue000\ud800-\udfff]")
+_UNSEEN = r"\u061c\u200b\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff"  # they turn text around, or hide in it
+_FORBIDDEN = re.compile(rf"[\x00-\x1f\x7f-\x9f\\:*?\"<>|\ue000\ud800-\udfff{_UNSEEN}]")
 
 
 def check_path(path: str) -> str:
     """A file's path inside a repository, as it is; raises `InputError` for what could mean another place anywhere.
 
-    Refused: more than 32 parts; empty, absolute and relative ones; control characters and those that some system takes
-    for separators, drives or wildcards; ``.git`` in any case; names not in Unicode's composed form (two spellings of
-    one name).
+    Refused: more than 32 parts; empty, absolute and relative ones; control characters, those that make a name look
+    like another one, and those that some system takes for separators, drives or wildcards; ``.git`` in any case; names
+    not in Unicode's composed form (two spellings of one name).
 
     >>> check_path("plots/weights.png")
     'plots/weights.png'
