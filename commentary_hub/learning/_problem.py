@@ -65,6 +65,13 @@ class Slope(NamedTuple):
     buffers: Tensors
 
 
+class KnownWeights(NamedTuple):
+    """Weights [T, B] that commentaries gave, and which steps' are there: one block, or many small ones fill memory."""
+
+    values: Tensor
+    there: bytearray
+
+
 class Problem(Protocol):
     """A bilevel problem along one inner run: what `Unrolled` and `Implicit` need to know, and all they know.
 
@@ -121,7 +128,7 @@ class Training:
     first_step: int = 0
     seed: int = 0
     augmentation: Augmentation | None = None
-    known_weights: dict[int, Tensor] | None = field(default=None, repr=False, compare=False)
+    known: KnownWeights | None = field(default=None, repr=False, compare=False)
 
     @property
     def steps(self) -> int:
@@ -176,14 +183,15 @@ class Training:
         """The same problem in float64, with copies of student and commentaries."""
         return replace(
             self,
-            known_weights=None,
+            known=None,
             student=copy.deepcopy(self.student).double(),
             commentaries=tuple(copy.deepcopy(one).double() for one in self.commentaries),
         )
 
     def fixed(self) -> Training:
         """The same problem, which keeps each step's weights [B]: a weight network need not see the step again."""
-        return replace(self, known_weights={})
+        values = self.inputs.new_empty(self.batches.shape, dtype=self._function.dtype)
+        return replace(self, known=KnownWeights(values, bytearray(self.steps)))
 
     def _inner_loss(self, parameters: Tensors, buffers: Tensors, step: int, *, differentiable: bool) -> Tensor:
         rows, age = self.batches[step], self.first_step + step
@@ -193,24 +201,24 @@ class Training:
             inputs = self.augmentation(inputs, seed)
         batch = Batch(self._cast(inputs), self._cast(self.targets[rows]), rows=rows, seed=seed)
         with torch.set_grad_enabled(differentiable):  # in plain training no graph leads to the commentaries
-            batch = self._commented(batch, step, None if differentiable else self.known_weights)
+            batch = self._commented(batch, step, None if differentiable else self.known)
         set_mode(self.student, training=True)
         seed_generators(seed, inputs.device)  # dropout: the caller has forked the generators
         with TwiceDifferentiable() if differentiable else nullcontext():
             outputs = self._function(parameters[0], buffers, batch.inputs)
         return commented_loss(outputs, batch, reduction=self.reduction, criterion=self.criterion)
 
-    def _commented(self, batch: Batch, step: int, known: dict[int, Tensor] | None) -> Batch:
+    def _commented(self, batch: Batch, step: int, known: KnownWeights | None) -> Batch:
         """What the commentaries make of the batch of ``step``: ``known`` weights, where weights are all of it."""
-        if known is not None and step in known:
-            return replace(batch, weights=known[step])
+        if known is not None and known.there[step]:
+            return replace(batch, weights=known.values[step])
         seed_generators(batch.seed, batch.inputs.device)  # a network inside a commentary may draw, as dropout does
         after = batch
         for commentary in self.commentaries:
             after = commentary(after, (self.first_step + step) / self.domain)
         same = after.inputs is batch.inputs and after.targets is batch.targets and after.blend is batch.blend
-        if known is not None and same and after.weights is not None:
-            known[step] = after.weights
+        if known is not None and same and after.weights is not None and after.weights.dtype == known.values.dtype:
+            known.values[step], known.there[step] = after.weights, True
         return after
 
     @cached_property
