@@ -102,7 +102,7 @@ def fresh(folder, size):
 
 
 def uploads(folder, size, url, token):
-    """{name: GB/s in each turn} of uploads of new bytes, and (SHA-256, path) of an object and a file that are there."""
+    """{name: GB/s in each turn} of uploads of new bytes, and the SHA-256 of an object that is there then."""
 
     def one_put(path):
         return curl("-T", str(path), lfs_link(url, token, sha256_of(path), size)) / 1e9

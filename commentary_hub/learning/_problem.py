@@ -111,7 +111,8 @@ class Training:
     in step i is a function of ``seed`` and i, so that a step can be replayed. The outer loss is the mean criterion on
     the validation examples, without weights and blends; commentaries that also act at inference (masks) act there.
     Normalisation layers use batch statistics in both losses; dropout acts in the inner one only. Examples are converted
-    to the student's precision after they were augmented, so that a replay in float64 sees the same ones.
+    to the student's precision after they were augmented, so that a replay in float64 sees the same ones. ``known`` is
+    what `fixed` keeps; nobody else gives it.
     """
 
     student: nn.Module
