@@ -93,3 +93,27 @@ def test_a_slow_disk_holds_up_the_sender_and_not_the_memory():
     asyncio.run(hand_on(quick(), slow))
     assert waiting == 0
     assert most < 20 << 20  # of 62 MiB
+
+
+def test_who_is_cancelled_waits_for_the_thread_that_still_writes():
+    written = []
+
+    async def two():
+        yield bytes(2 << 20)
+        yield bytes(2 << 20)
+
+    def slow(_pieces):
+        time.sleep(0.3)
+        written.append(time.perf_counter())
+
+    async def cancelled():
+        handing = asyncio.ensure_future(hand_on(two(), slow))
+        await asyncio.sleep(0.1)  # all is handed on, and the first piece is being written
+        handing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await handing
+        return time.perf_counter()
+
+    ended = asyncio.run(cancelled())
+    assert written
+    assert max(written) <= ended

@@ -67,7 +67,8 @@ async def _following(take: Callable[[Pieces], None]) -> AsyncIterator[Callable[[
     try:
         yield put
         await put(None)
-        await task
+        await asyncio.wait({task})  # where this is cancelled, the task is not: its thread would work on alone
+        task.result()
     finally:
         if not task.done():  # a thread cannot be stopped: it ends the batch in hand, before what it writes to is closed
             while not queue.empty():
