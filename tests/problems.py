@@ -24,6 +24,8 @@ class Quadratic:
     θ_T = φ + Mᵀ(θ₀−φ) with M = (I−ηA)^T; dL_V/dφ = (I−M)(θ_T−c); with K Neumann terms (I−(I−ηA)^K)(θ_T−c).
     """
 
+    affine = True
+
     def __init__(self, steps=7, rate=0.1, size=5, condition=4.0, seed=0):
         generator = torch.Generator().manual_seed(seed)
         self.matrix = _quadratic_matrix(size, condition, generator)
@@ -39,7 +41,7 @@ class Quadratic:
     def start(self):
         return State((self.first,), (), ())
 
-    def slope(self, state, step, *, create_graph):
+    def slope(self, state, step, *, create_graph, values=True):
         with torch.set_grad_enabled(create_graph):
             return Slope((self.matrix @ (state.parameters[0] - self.phi),), ())
 
@@ -76,6 +78,7 @@ class Ridge:
     """
 
     steps = 1
+    affine = True
 
     def __init__(self, features=4, seed=0):
         generator = torch.Generator().manual_seed(seed)
@@ -98,7 +101,7 @@ class Ridge:
     def start(self):
         return State((torch.linalg.solve(self.hessian(), self.inputs.T @ self.targets),), (), ())
 
-    def slope(self, state, step, *, create_graph):
+    def slope(self, state, step, *, create_graph, values=True):
         (theta,) = state.parameters
         with torch.set_grad_enabled(create_graph):
             gradient = self.inputs.T @ (self.inputs @ theta - self.targets) + self.phi.exp() * theta

@@ -83,22 +83,31 @@ class EpisodeTraining:
         own = tuple(p for one in self.commentaries for p in one.parameters() if p.requires_grad)
         return (*own, *(p for p in self.initialisation.values() if p.requires_grad))
 
+    @property
+    def affine(self) -> bool:
+        """Whether the optimiser is."""
+        return self.adaptation.inner.affine
+
     def start(self) -> State:
         """The adapted parameters at θ₀, with a fresh optimiser."""
         parameters = tuple(p.detach().clone() for p in self._first)
         buffers = tuple(b.detach().clone() for b in self.student.buffers())
         return State(parameters, self.adaptation.inner.start(parameters), buffers)
 
-    def slope(self, state: State, step: int, *, create_graph: bool) -> Slope:
+    def slope(self, state: State, step: int, *, create_graph: bool, values: bool = True) -> Slope:
         """The gradient of the loss on the support set."""
         parameters = self._at(state, step)
         if not create_graph:
             parameters = tuple(p.detach().requires_grad_() for p in parameters)
         buffers = tuple(b.clone() for b in state.buffers)
-        loss = self._inner_loss(parameters, buffers, step, differentiable=create_graph)
+        twice = TwiceDifferentiable(parameters) if create_graph else None
+        loss = self._inner_loss(parameters, buffers, step, twice)
         if not loss.requires_grad:
             raise NotDifferentiable("the loss on the support set does not depend on the parameters that are adapted")
-        found = torch.autograd.grad(loss, parameters, create_graph=create_graph, allow_unused=True)
+        if twice is not None:
+            found = twice.gradients(loss, parameters, values=values)
+        else:
+            found = torch.autograd.grad(loss, parameters, allow_unused=True)
         return Slope(filled(found, parameters), buffers)
 
     def update(self, state: State, slope: Slope, step: int) -> State:
@@ -167,15 +176,17 @@ class EpisodeTraining:
         buffers = tuple(b.clone() for b in state.buffers)
         return self._call(state.parameters, buffers, batch.inputs), replace(batch, weights=None)
 
-    def _inner_loss(self, parameters: Tensors, buffers: Tensors, step: int, *, differentiable: bool) -> Tensor:
+    def _inner_loss(
+        self, parameters: Tensors, buffers: Tensors, step: int, twice: TwiceDifferentiable | None
+    ) -> Tensor:
         seed = (self.episode.seed + step) % 2**31
         batch = Batch(self.episode.inputs, self.episode.targets, rows=self._rows, seed=seed)
-        with torch.set_grad_enabled(differentiable):
+        with torch.set_grad_enabled(twice is not None):
             for commentary in self.commentaries:
                 batch = commentary(batch, step / self.steps)
         set_mode(self.student, training=True)
         seed_generators(seed, batch.inputs.device)
-        with TwiceDifferentiable() if differentiable else nullcontext():
+        with twice or nullcontext():
             outputs = self._call(parameters, buffers, batch.inputs)
         how = self.adaptation
         loss = commented_loss(outputs, batch, reduction=how.reduction, criterion=how.criterion)

@@ -83,6 +83,7 @@ class Implicit:
     def _mean(self, problem: Problem, before: State, last: Tensors) -> Tensors:
         """∂L_T/∂θ with its graph, over the batches of the last steps."""
         first = max(0, problem.steps - self.batches)
-        slopes = [problem.slope(before, step, create_graph=True) for step in range(first, problem.steps - 1)]
+        steps = range(first, problem.steps - 1)
+        slopes = [problem.slope(before, step, create_graph=True, values=False) for step in steps]
         parts = zip(last, *(slope.gradients for slope in slopes), strict=True)
         return tuple(torch.stack(part).mean(0) for part in parts) if slopes else last

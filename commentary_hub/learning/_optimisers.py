@@ -26,6 +26,10 @@ class InnerOptimiser(Protocol):
     def name(self) -> str:
         """Short description for manifests."""
 
+    @property
+    def affine(self) -> bool:
+        """Whether a step is affine in the gradients, so that no derivative of it depends on their numbers."""
+
     def start(self, parameters: Tensors) -> Tensors:
         """The state before the first step."""
 
@@ -63,6 +67,11 @@ class SGD:
     def name(self) -> str:
         """Short description for manifests."""
         return f"sgd(lr={self.lr:g}" + (f", momentum={self.momentum:g})" if self.momentum else ")")
+
+    @property
+    def affine(self) -> bool:
+        """True, unless gradients are clipped."""
+        return self.clip_norm is None
 
     def start(self, parameters: Tensors) -> Tensors:
         """One velocity per parameter, or nothing without momentum."""
@@ -108,6 +117,11 @@ class Adam:
     def name(self) -> str:
         """Short description for manifests."""
         return f"{'adamw' if self.decoupled else 'adam'}(lr={self.lr:g})"
+
+    @property
+    def affine(self) -> bool:
+        """False: gradients are squared."""
+        return False
 
     def start(self, parameters: Tensors) -> Tensors:
         """First moments, then second moments."""

@@ -86,8 +86,15 @@ class Problem(Protocol):
     def commentary(self) -> Tensors:
         """φ."""
 
-    def slope(self, state: State, step: int, *, create_graph: bool) -> Slope:
-        """∂L_T/∂θ at ``state`` on the batch of ``step``; with ``create_graph`` a function of θ and φ."""
+    @property
+    def affine(self) -> bool:
+        """Whether `update` is affine in the gradients: its derivatives do not depend on their numbers."""
+
+    def slope(self, state: State, step: int, *, create_graph: bool, values: bool = True) -> Slope:
+        """∂L_T/∂θ at ``state`` on the batch of ``step``; with ``create_graph`` a function of θ and φ.
+
+        Without ``values`` only derivatives of the gradients are looked at: their own numbers may be anything finite.
+        """
 
     def update(self, state: State, slope: Slope, step: int) -> State:
         """The state after inner step ``step``: what the optimiser makes of the gradients."""
@@ -141,21 +148,29 @@ class Training:
         """φ, of all commentaries in order."""
         return tuple(p for one in self.commentaries for p in one.parameters() if p.requires_grad)
 
+    @property
+    def affine(self) -> bool:
+        """Whether the optimiser is."""
+        return self.inner.affine
+
     def start(self) -> State:
         """The student as it is, with a fresh optimiser."""
         vector, buffers = self._function.start()
         return State((vector,), self.inner.start((vector,)), buffers)
 
-    def slope(self, state: State, step: int, *, create_graph: bool) -> Slope:
+    def slope(self, state: State, step: int, *, create_graph: bool, values: bool = True) -> Slope:
         """The gradient of the training loss; ``state`` must hold leaves, or results of them, with ``create_graph``."""
         parameters = state.parameters
         if not create_graph:
             parameters = tuple(p.detach().requires_grad_() for p in parameters)
         buffers = tuple(b.clone() for b in state.buffers)
-        loss = self._inner_loss(parameters, buffers, step, differentiable=create_graph)
+        twice = TwiceDifferentiable(parameters) if create_graph else None
+        loss = self._inner_loss(parameters, buffers, step, twice)
         found: tuple[Tensor | None, ...] = (None,)
-        if loss.requires_grad:
-            found = torch.autograd.grad(loss, parameters, create_graph=create_graph, allow_unused=True)
+        if loss.requires_grad and twice is not None:
+            found = twice.gradients(loss, parameters, values=values)
+        elif loss.requires_grad:
+            found = torch.autograd.grad(loss, parameters, allow_unused=True)
         gradients = tuple(g for g in found if g is not None)
         if len(gradients) < len(parameters):
             raise NotDifferentiable(
@@ -194,18 +209,20 @@ class Training:
         values = self.inputs.new_empty(self.batches.shape, dtype=self._function.dtype)
         return replace(self, known=KnownWeights(values, bytearray(self.steps)))
 
-    def _inner_loss(self, parameters: Tensors, buffers: Tensors, step: int, *, differentiable: bool) -> Tensor:
+    def _inner_loss(
+        self, parameters: Tensors, buffers: Tensors, step: int, twice: TwiceDifferentiable | None
+    ) -> Tensor:
         rows, age = self.batches[step], self.first_step + step
         seed = self.seed + age
         inputs = self.inputs[rows]
         if self.augmentation is not None:
             inputs = self.augmentation(inputs, seed)
         batch = Batch(self._cast(inputs), self._cast(self.targets[rows]), rows=rows, seed=seed)
-        with torch.set_grad_enabled(differentiable):  # in plain training no graph leads to the commentaries
-            batch = self._commented(batch, step, None if differentiable else self.known)
+        with torch.set_grad_enabled(twice is not None):  # in plain training no graph leads to the commentaries
+            batch = self._commented(batch, step, self.known if twice is None else None)
         set_mode(self.student, training=True)
         seed_generators(seed, inputs.device)  # dropout: the caller has forked the generators
-        with TwiceDifferentiable() if differentiable else nullcontext():
+        with twice or nullcontext():
             outputs = self._function(parameters[0], buffers, batch.inputs)
         return commented_loss(outputs, batch, reduction=self.reduction, criterion=self.criterion)
 
@@ -237,9 +254,9 @@ def advance(problem: Problem, state: State, step: int) -> State:
         return problem.update(state, slope, step)
 
 
-def follow(problem: Problem, state: State, step: int) -> State:
-    """Inner step ``step`` with its graph: a function of ``state`` and φ."""
-    return problem.update(state, problem.slope(state, step, create_graph=True), step)
+def follow(problem: Problem, state: State, step: int, *, values: bool = True) -> State:
+    """Inner step ``step`` with its graph: a function of ``state`` and φ, which may lack ``values`` as in `slope`."""
+    return problem.update(state, problem.slope(state, step, create_graph=True, values=values), step)
 
 
 def draw_batches(size: int, batch_size: int, steps: int, *, seed: int) -> Tensor:

@@ -3,12 +3,12 @@
 PyTorch's second derivative of a convolution always works out the one in its inputs, which a student's first layer
 never needs, and that of batch normalisation is some sixty small operations. Here each is a handful of operations that
 the first derivative is made of. The results are the same; a third derivative of batch
-normalisation is refused.
+normalisation is refused. Where nobody looks at gradients but for their derivatives, convolutions do not work them out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -22,7 +22,15 @@ _aten = torch.ops.aten
 
 
 class TwiceDifferentiable(TorchFunctionMode):
-    """Inside, `conv1d`, `conv2d`, `conv3d` and `batch_norm` by batch statistics are this module's."""
+    """Inside, `conv1d`, `conv2d`, `conv3d` and `batch_norm` by batch statistics are this module's.
+
+    ``parameters`` are those that `gradients` will be asked for.
+    """
+
+    def __init__(self, parameters: Sequence[Tensor] = ()) -> None:
+        super().__init__()
+        self._parameters = {_storage(p) for p in parameters}
+        self._values = True
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -30,11 +38,34 @@ class TwiceDifferentiable(TorchFunctionMode):
         """See `TorchFunctionMode`."""
         del types
         own = _OWN.get(func)
-        return (own or func)(*args, **(kwargs or {}))
+        return own(self, *args, **(kwargs or {})) if own else func(*args, **(kwargs or {}))
+
+    def gradients(self, loss: Tensor, parameters: Sequence[Tensor], *, values: bool) -> tuple[Tensor | None, ...]:
+        """dloss/dparameters with a graph, None where there is none.
+
+        Without ``values`` their derivatives are right and their numbers are not: what a convolution gives to a view of
+        the parameters is 0, a ninth less of the work. From a view to what it views all is linear, so that no
+        derivative depends on these numbers; where something else lies between (weight standardisation), they are
+        worked out.
+        """
+        self._values = values
+        try:
+            return torch.autograd.grad(loss, parameters, create_graph=True, allow_unused=True)
+        finally:
+            self._values = True
+
+    def looks_at_gradient(self, tensor: Tensor) -> bool:
+        """Whether the numbers of the gradient in ``tensor`` matter."""
+        return self._values or _storage(tensor) not in self._parameters
+
+
+def _storage(tensor: Tensor) -> int:
+    return tensor.untyped_storage().data_ptr()
 
 
 def _convolution(original: Callable[..., Tensor], dimensions: int) -> Callable[..., Tensor]:
     def convolution(
+        mode: TwiceDifferentiable,
         input: Tensor,  # noqa: A002 - the original's name
         weight: Tensor,
         bias: Tensor | None = None,
@@ -46,7 +77,7 @@ def _convolution(original: Callable[..., Tensor], dimensions: int) -> Callable[.
         if isinstance(padding, str) or input.ndim != dimensions + 2 or not _plain(input, weight, bias):
             return original(input, weight, bias, stride, padding, dilation, groups)
         every = [list(n) if isinstance(n, tuple | list) else [int(n)] * dimensions for n in (stride, padding, dilation)]
-        outputs: Tensor = _Convolution.apply(input, weight, bias, (*every, False, [0] * dimensions, groups))
+        outputs: Tensor = _Convolution.apply(input, weight, bias, (*every, False, [0] * dimensions, groups), mode)
         return outputs
 
     return convolution
@@ -67,6 +98,7 @@ def _plain(*tensors: Tensor | None) -> bool:
 
 
 def _batch_norm(
+    _mode: TwiceDifferentiable,
     input: Tensor,  # noqa: A002 - the original's name
     running_mean: Tensor | None,
     running_var: Tensor | None,
@@ -95,30 +127,39 @@ _OWN: dict[Any, Callable[..., Tensor]] = {
 
 class _Convolution(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, w: Tensor, b: Tensor | None, settings: Any) -> Tensor:
-        ctx.save_for_backward(x, w)
-        ctx.settings, ctx.biased = settings, b is not None
+    def forward(ctx: Any, x: Tensor, w: Tensor, b: Tensor | None, settings: Any, mode: TwiceDifferentiable) -> Tensor:
+        ctx.save_for_backward(x, w, b)
+        ctx.settings, ctx.mode = settings, mode
         outputs: Tensor = _aten.convolution(x, w, b, *settings)
         return outputs
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> Any:
-        x, w = ctx.saved_tensors
-        needed = (ctx.needs_input_grad[0], ctx.needs_input_grad[1], ctx.biased and ctx.needs_input_grad[2])
+        x, w, b = ctx.saved_tensors
+        needed = (ctx.needs_input_grad[0], ctx.needs_input_grad[1], b is not None and ctx.needs_input_grad[2])
         if not torch.is_grad_enabled():  # no second derivative will be asked for
-            return *_aten.convolution_backward(g, x, w, [len(w)], *ctx.settings, needed), None
-        return *_ConvolutionBackward.apply(g, x, w, ctx.settings, needed), None
+            return *_aten.convolution_backward(g, x, w, [len(w)], *ctx.settings, needed), None, None
+        looked_at = (True, ctx.mode.looks_at_gradient(w), b is None or ctx.mode.looks_at_gradient(b))
+        return *_ConvolutionBackward.apply(g, x, w, ctx.settings, needed, looked_at), None, None
 
 
 class _ConvolutionBackward(torch.autograd.Function):
-    """dx = g ⋆ wᵀ, dw = x ⋆ g, db = Σ g: each is linear in each factor, so that its derivatives are such again."""
+    """dx = g ⋆ wᵀ, dw = x ⋆ g, db = Σ g: each is linear in each factor, so that its derivatives are such again.
+
+    What is ``needed`` and not ``looked_at`` is 0 here, and its derivatives are as ever.
+    """
 
     @staticmethod
-    def forward(ctx: Any, g: Tensor, x: Tensor, w: Tensor, settings: Any, needed: tuple[bool, bool, bool]) -> Any:
+    def forward(
+        ctx: Any, g: Tensor, x: Tensor, w: Tensor, settings: Any, needed: Sequence[bool], looked_at: Sequence[bool]
+    ) -> Any:
         ctx.save_for_backward(g, x, w)
         ctx.settings = settings
         ctx.set_materialize_grads(False)
-        return _aten.convolution_backward(g, x, w, [len(w)], *settings, needed)
+        wanted = tuple(n and v for n, v in zip(needed, looked_at, strict=True))
+        found = _aten.convolution_backward(g, x, w, [len(w)], *settings, wanted)
+        zeros = (None, w.new_zeros(()).expand_as(w), w.new_zeros(()).expand(len(w)))
+        return tuple(f if v or not n else z for f, n, v, z in zip(found, needed, looked_at, zeros, strict=True))
 
     @staticmethod
     def backward(ctx: Any, to_x: Tensor | None, to_w: Tensor | None, to_b: Tensor | None) -> Any:
@@ -134,7 +175,7 @@ class _ConvolutionBackward(torch.autograd.Function):
             parts.append(_aten.convolution(to_x, w, None, *ctx.settings))
             if ctx.needs_input_grad[2]:
                 by_w = _aten.convolution_backward(g, to_x, w, None, *ctx.settings, (False, True, False))[1]
-        return (parts[0] if len(parts) == 1 else parts[0] + parts[1]) if parts else None, by_x, by_w, None, None
+        return (parts[0] if len(parts) == 1 else parts[0] + parts[1]) if parts else None, by_x, by_w, None, None, None
 
 
 class _BatchNorm(torch.autograd.Function):

@@ -95,7 +95,7 @@ class Unrolled:
         adjoint, total = filled(found[:count], ends.differentiable), filled(found[count:], swept.commentary)
         for step, before in self._backwards(problem, kept, first, spacing):
             start = _cast(before, self.backward_dtype).leaves()
-            after = follow(swept, start, step)
+            after = follow(swept, start, step, values=not swept.affine)
             inputs = (*start.differentiable, *swept.commentary)
             found = torch.autograd.grad(after.differentiable, inputs, adjoint, allow_unused=True)
             adjoint = filled(found[:count], start.differentiable)

@@ -8,9 +8,9 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from commentary_hub.errors import NotDifferentiable
-from commentary_hub.learning import SGD, Unrolled, _twice
+from commentary_hub.learning import SGD, Adam, Implicit, Unrolled, _twice
 from commentary_hub.learning._twice import TwiceDifferentiable
-from tests.problems import TinyWeights, relative, training
+from tests.problems import TinyWeights, relative, smooth_convolutions, training
 
 KERNELS = {1: functional.conv1d, 2: functional.conv2d, 3: functional.conv3d}
 CONVOLUTIONS = {
@@ -159,3 +159,68 @@ def test_the_learner_takes_them(monkeypatch):
     assert len(seen) == 5  # in the replay of every step
     monkeypatch.setattr(_twice, "_OWN", {})
     assert relative(Unrolled().hypergradient(problem, problem.start()).value, own) < 1e-12
+
+
+@pytest.fixture
+def weight_gradients(monkeypatch):
+    """For every first derivative of a convolution within a graph: whether the one in its weight was worked out."""
+    seen, own = [], _twice._ConvolutionBackward.forward
+
+    def forward(*inputs):
+        found = own(*inputs)
+        seen.append(any(found[1].stride()))
+        return found
+
+    monkeypatch.setattr(_twice._ConvolutionBackward, "forward", staticmethod(forward))
+    return seen
+
+
+class Standardised(nn.Module):
+    """A convolution whose weight is a nonlinear function of its parameter: the derivative needs the gradient in it."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(4, 2, 3, 3))
+
+    def forward(self, inputs):
+        return functional.conv2d(inputs, self.weight / self.weight.square().sum().sqrt()).tanh()
+
+
+@pytest.mark.parametrize(
+    ("inner", "worked_out"),
+    [
+        (SGD(lr=0.2), False),
+        (SGD(lr=0.1, momentum=0.9, nesterov=True, weight_decay=0.01), False),
+        (SGD(lr=0.5, clip_norm=0.1), True),
+        (Adam(lr=0.01, eps_root=1e-8), True),
+    ],
+    ids=["plain", "nesterov", "clipped", "adam"],
+)
+def test_gradients_that_only_derivatives_are_taken_of_are_not_worked_out(inner, worked_out, weight_gradients):
+    torch.manual_seed(0)
+    problem = training([TinyWeights(50)], smooth_convolutions(), shape=(2, 5, 5), inner=inner, steps=5)
+    kept = Unrolled(memory="full").hypergradient(problem, problem.start()).value
+    assert weight_gradients == [True] * 10  # two convolutions in five steps: the state moves on by them
+    weight_gradients.clear()
+    replayed = Unrolled().hypergradient(problem, problem.start()).value
+    assert weight_gradients == [worked_out] * 10
+    assert relative(replayed, kept) < 1e-10
+
+
+@pytest.mark.parametrize("memory", ["stored", "checkpoints"])
+def test_gradients_that_more_than_a_view_stands_behind_are_worked_out(memory, weight_gradients):
+    torch.manual_seed(0)
+    student = nn.Sequential(Standardised(), nn.Conv2d(4, 2, 2), nn.Tanh(), nn.Flatten(), nn.Linear(8, 3))
+    problem = training([TinyWeights(50)], student, shape=(2, 5, 5), inner=SGD(lr=0.5), steps=5)
+    kept = Unrolled(memory="full").hypergradient(problem, problem.start()).value
+    weight_gradients.clear()
+    replayed = Unrolled(memory=memory).hypergradient(problem, problem.start()).value
+    assert weight_gradients == [False, True] * 5  # the last layer's first
+    assert relative(replayed, kept) < 1e-10
+
+
+def test_implicit_steps_work_out_the_gradient_that_the_student_moves_by(weight_gradients):
+    torch.manual_seed(0)
+    problem = training([TinyWeights(50)], smooth_convolutions(), shape=(2, 5, 5), steps=3)
+    Implicit(batches=3).hypergradient(problem, problem.start())
+    assert weight_gradients == [True] * 2 + [False] * 4
