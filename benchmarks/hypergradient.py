@@ -164,7 +164,7 @@ def name_of(device):
 
 
 def times_part(options, device):
-    rounds = {20: 1} if options.quick else {50: 9, 300: 5} | ({1_000: 3} if options.full else {})
+    rounds = {20: 1} if options.quick else {50: 9, 300: 5} | ({1_000: 5} if options.full else {})
     found = []
     for optimiser in LR:
         for steps, count in rounds.items():

@@ -24,7 +24,7 @@ class Quadratic:
     θ_T = φ + Mᵀ(θ₀−φ) with M = (I−ηA)^T; dL_V/dφ = (I−M)(θ_T−c); with K Neumann terms (I−(I−ηA)^K)(θ_T−c).
     """
 
-    affine = True
+    affine, penalty = True, 0.0
 
     def __init__(self, steps=7, rate=0.1, size=5, condition=4.0, seed=0):
         generator = torch.Generator().manual_seed(seed)
@@ -78,7 +78,7 @@ class Ridge:
     """
 
     steps = 1
-    affine = True
+    affine, penalty = True, 0.0
 
     def __init__(self, features=4, seed=0):
         generator = torch.Generator().manual_seed(seed)

@@ -36,7 +36,7 @@ class StoredCommentary:
 
     ``commentary`` is the frozen module in evaluation mode; ``rows`` whose rows its table holds (``None`` for kinds
     without a table), sorted by key; ``validation_keys`` uint8 [M, 16] the examples that taught it; ``statistics``
-    further tensors per row; ``evidence`` what was measured with exactly these tensors, if anything.
+    further tensors per row; ``evidence`` what was measured with exactly these tensors and settings, if anything.
     """
 
     folder: Path
@@ -116,6 +116,10 @@ def _build(cls: type[Commentary], manifest: Manifest, tensors: dict[str, Tensor]
                 f"these parameters expects {'nothing of that name' if wanted is None else list(wanted.shape)}",
                 tensor=name,
             )
+        if wanted.is_floating_point() != found.is_floating_point():
+            raise TensorFileInvalid(
+                f"tensor {name!r} is {found.dtype}, kind {manifest.kind!r} expects {wanted.dtype}", tensor=name
+            )
     module.load_state_dict(state, assign=True)
     if any(tensor.is_meta for tensor in (*module.parameters(), *module.buffers())):
         # Buffers that are computed and not stored: now that the sizes are known to be small, build it for real.
@@ -132,9 +136,9 @@ def _bytes(tensor: Tensor, width: int, path: Path) -> NDArray[np.uint8]:
 
 
 def _evidence(path: Path, manifest: Manifest) -> Evidence | None:
-    """The evidence in the folder, if it was measured with these tensors."""
+    """The evidence in the folder, if it was measured with this commentary."""
     file = path / EVIDENCE_NAME
     if not file.is_file():
         return None
     evidence = Evidence.from_json(file.read_bytes(), where=str(file))
-    return evidence if evidence.tensor_digest == tensor_digest(manifest.files) else None
+    return evidence if evidence.describes(manifest) else None

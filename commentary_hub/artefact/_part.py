@@ -32,7 +32,6 @@ from commentary_hub.manifest import (
     STATE_PREFIX,
     TARGETS_TENSOR,
     VALIDATION_TENSOR,
-    Manifest,
     tensor_digest,
 )
 
@@ -53,7 +52,8 @@ def load_part(source: Source, keys: NDArray[np.uint8], *, cache: bool = True) ->
 
     Kinds without a table come whole; statistics and evidence stay where they are. Headers must agree with the
     manifest, rows must lie where their keys belong and numbers must be finite; but as no file is read whole, no digest
-    can be checked: what is believed is the connection. The same rows are kept on disk and not read twice (``cache``).
+    can be checked: what is believed is the connection. The same rows of the same ``source.folder`` are kept on disk
+    and not read twice (``cache``).
     Raises the leaves of `ArtefactError`.
 
     Cost, for a key in a table of M rows: a range of 256 bytes and one of a few kB in the column of keys, then one in
@@ -64,7 +64,7 @@ def load_part(source: Source, keys: NDArray[np.uint8], *, cache: bool = True) ->
     if keys.ndim != 2 or keys.shape[1] != KEY_BYTES or keys.dtype != np.uint8:
         raise InputError(f"keys are {keys.dtype} {list(keys.shape)}: give content keys, uint8 [N, {KEY_BYTES}]")
     wanted = np.unique(np.ascontiguousarray(keys).view(_KEY).ravel())
-    path = _kept_at(manifest, wanted)
+    path = _kept_at(source, wanted)
     tensors = _kept(path) if cache else None
     if tensors is None:
         tensors = _read(source, cls, wanted)
@@ -92,9 +92,13 @@ def _read(source: Source, cls: type[Commentary], wanted: NDArray[np.bytes_]) -> 
     return tensors
 
 
-def _kept_at(manifest: Manifest, wanted: NDArray[np.bytes_]) -> Path:
-    name = hashlib.blake2b(tensor_digest(manifest.files).encode() + wanted.tobytes(), digest_size=16).hexdigest()
-    return cache_folder("parts") / f"{name}.safetensors"
+def _kept_at(source: Source, wanted: NDArray[np.bytes_]) -> Path:
+    """Where rows of this very source are kept: another one may claim its digests, and nobody has checked them."""
+    name = hashlib.blake2b(digest_size=16)
+    for said in (str(source.folder.resolve()), tensor_digest(source.manifest.files)):
+        name.update(said.encode() + b"\0")
+    name.update(wanted.tobytes())
+    return cache_folder("parts") / f"{name.hexdigest()}.safetensors"
 
 
 def _kept(path: Path) -> dict[str, Tensor] | None:

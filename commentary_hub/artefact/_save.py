@@ -45,7 +45,6 @@ from commentary_hub.manifest import (
     artefact_files,
     read_manifest,
     render_card,
-    tensor_digest,
 )
 
 PLOTS_FOLDER = "plots"
@@ -120,13 +119,14 @@ def attach(
     """Add ``evidence.json`` and pictures to an artefact and write its card and manifest anew.
 
     ``plots`` maps a file name to (PNG bytes, alternative text). Raises `ArtefactError` when the evidence belongs to
-    other tensors: a verdict is about the numbers that were measured.
+    another commentary: a verdict is about the numbers that were measured.
     """
     target = Path(folder)
     manifest = read_manifest(target)
-    if evidence is not None and evidence.tensor_digest != tensor_digest(manifest.files):
+    if evidence is not None and not evidence.describes(manifest):
         raise ArtefactError(
-            f"the evidence was measured with other tensors than {target} holds: evaluate this commentary again",
+            f"the evidence was measured with other tensors or settings than {target} holds: evaluate this commentary "
+            "again",
             folder=target,
         )
     with _staging(target) as staging:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from commentary_hub.commentaries._base import Batch, Commentary, Stage
-from commentary_hub.errors import ShapeError
+from commentary_hub.errors import InputError, ShapeError
 
 
 @final
@@ -16,9 +16,10 @@ class ExampleWeights(Commentary):
     """w(row, i) = sigmoid(logits[row, stage(i)]), in (0, 1).
 
     ``logits`` is [rows, stages]. With S stages, stage(i) = min(⌊S · i/T⌋, S − 1): a curriculum whose steps have
-    equal length. Examples without a row get ``neutral``, the weight that leaves an unknown example as useful as the
-    table's average. ``initial`` is where the logits start: one number, or a tensor [rows, stages] of what is believed
-    already, the log-odds of another tool's scores for instance. One lookup and one sigmoid per example and step.
+    equal length. Examples without a row get ``neutral``, by default the table's mean: so an unknown example counts as
+    much as a known one does on average. ``initial`` is where the logits start: one number, or a tensor [rows, stages]
+    of what is believed already, the log-odds of another tool's scores for instance. One lookup and one sigmoid per
+    example and step.
 
     >>> weights = ExampleWeights(rows=3)
     >>> batch = Batch(torch.zeros(2, 4), torch.tensor([0, 1]), rows=torch.tensor([2, -1]))
@@ -30,11 +31,15 @@ class ExampleWeights(Commentary):
     stage: ClassVar[Stage] = Stage.WEIGHT
     row_tensors: ClassVar[tuple[str, ...]] = ("logits",)
 
-    def __init__(self, rows: int, *, stages: int = 1, neutral: float = 0.5, initial: Tensor | float = 0.0) -> None:
+    def __init__(
+        self, rows: int, *, stages: int = 1, neutral: float | None = None, initial: Tensor | float = 0.0
+    ) -> None:
         super().__init__()
         if rows < 0 or stages < 1:
             raise ShapeError(f"a table needs rows >= 0 and stages >= 1, got {rows} and {stages}", tensor="logits")
-        self.neutral = float(neutral)
+        if neutral is not None and not 0.0 <= neutral <= 1.0:
+            raise InputError(f"neutral is {neutral}: give a weight from 0 to 1, as those in the table are")
+        self._neutral = None if neutral is None else float(neutral)
         start = torch.as_tensor(initial, dtype=torch.get_default_dtype()).detach()
         if start.ndim and start.shape != (rows, stages):
             raise ShapeError(
@@ -54,7 +59,16 @@ class ExampleWeights(Commentary):
         stage = min(int(float(progress) * stages), stages - 1)
         known = batch.rows >= 0
         weights = torch.sigmoid(self.logits[batch.rows.clamp_min(0), stage])
-        return batch.weighted(torch.where(known, weights, weights.new_tensor(self.neutral)))
+        if not known.all():
+            weights = torch.where(known, weights, weights.new_tensor(self.neutral))
+        return batch.weighted(weights)
+
+    @property
+    def neutral(self) -> float:
+        """The weight of an example without a row."""
+        if self._neutral is not None:
+            return self._neutral
+        return float(self.values().double().mean()) if self.logits.numel() else 0.5
 
     def values(self) -> Tensor:
         """All weights [rows, stages], detached."""

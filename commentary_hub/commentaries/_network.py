@@ -52,7 +52,7 @@ class Inner(nn.Module):
         """What the network says; inputs that it cannot take are a `ShapeError`."""
         try:
             outputs: Tensor = self.module(inputs)
-        except RuntimeError as error:
+        except (RuntimeError, ValueError) as error:
             if isinstance(error, torch.OutOfMemoryError) or "memory" in str(error):
                 raise
             raise ShapeError(

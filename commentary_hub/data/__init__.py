@@ -21,7 +21,7 @@ from commentary_hub.data._keys import (
 )
 from commentary_hub.data._open import LOCAL_COPIES, class_indices, open_examples, open_raw
 from commentary_hub.data._raw import RawExamples, raw_examples
-from commentary_hub.data._splits import check_disjoint, shared_keys, split_examples
+from commentary_hub.data._splits import check_disjoint, check_same_classes, shared_keys, split_examples
 from commentary_hub.data._stream import StreamReader, numbered
 from commentary_hub.data._text import CHARACTERS, characters, tokenise
 
@@ -37,6 +37,7 @@ __all__ = [
     "cache_folder",
     "characters",
     "check_disjoint",
+    "check_same_classes",
     "class_indices",
     "content_form",
     "content_key",

@@ -41,6 +41,7 @@ def open_examples(
     inputs: str | None = None,
     targets: str | None = None,
     size: tuple[int, int] | None = None,
+    classes: Sequence[str] | None = None,
     known_as: str | None = None,
     salt: str | bytes | None = None,
     progress: Callable[[int], None] | None = None,
@@ -58,14 +59,16 @@ def open_examples(
     - a path to a parquet, CSV, JSON or arrow file, or to a folder that ``datasets.load_dataset`` reads (parquet in the
       Hub's layout, pictures in a folder per class);
     - a Hugging Face ``Dataset``, a torchvision dataset, or any map-style dataset of (example, target): transforms are
-      seen past.
+      seen past. A loader is not: torchvision's ``ImageFolder`` turns grey and transparent pictures into RGB, which are
+      other examples than those of the folder's path.
 
     The student sees pictures as float32 [C, H, W] / 255 in [0, 1] (all RGB if their modes differ), resized to ``size``
     (height, width) where given; numeric rows as float32, unscaled; text as hashed tokens [64] int64 (`tokenise`).
     Keys are taken from the raw examples, before any of this. Class names given as strings become indices in sorted
-    order. ``limit`` keeps the first examples; ``inputs`` and ``targets`` name columns where they cannot be told;
-    ``known_as`` is the Hub id under which others know a local copy; ``progress`` is called with the number of examples
-    just read.
+    order; ``classes`` gives the names in another order, or such as this split does not have (those of the training
+    split: a split alone may lack a class, and numbers would shift). ``limit`` keeps the first examples; ``inputs`` and
+    ``targets`` name columns where they cannot be told; ``known_as`` is the Hub id under which others know a local copy;
+    ``progress`` is called with the number of examples just read.
 
     Raises `InputError` (unreadable, empty, ambiguous columns), `LabelError` (targets that are no classes) or
     `ShapeError` (pictures of different sizes: give ``size``).
@@ -79,7 +82,8 @@ def open_examples(
     raw, identity = open_raw(
         dataset, split=split, config=config, revision=revision, inputs=inputs, targets=targets, known_as=known_as
     )
-    examples = _in_memory(raw, identity, limit=limit, size=size, salt=salt, progress=progress)
+    names = None if classes is None else tuple(classes)
+    examples = _in_memory(raw, identity, limit=limit, size=size, classes=names, salt=salt, progress=progress)
     if isinstance(dataset, str) and dataset == DIGITS:
         return replace(examples, inputs=(examples.inputs / _DIGITS_MAXIMUM).reshape(-1, 1, 8, 8))
     return examples
@@ -175,6 +179,7 @@ def _in_memory(
     *,
     limit: int | None,
     size: tuple[int, int] | None,
+    classes: tuple[str, ...] | None,
     salt: str | bytes | None,
     progress: Callable[[int], None] | None,
 ) -> Examples:
@@ -187,7 +192,7 @@ def _in_memory(
         targets.extend(labels)
         if progress is not None:
             progress(len(values))
-    indices, classes = class_indices(targets, raw.classes)
+    indices, classes = _renumbered(*class_indices(targets, raw.classes), classes)
     return Examples.of(
         _join(inputs, form),
         indices,
@@ -215,6 +220,23 @@ def class_indices(targets: Sequence[Any], classes: tuple[str, ...] | None) -> tu
     if array.ndim != 1 or array.dtype.kind not in "biu":
         raise LabelError(f"a target is {first!r}: expected a class index or a class name for every example")
     return torch.from_numpy(array.astype(np.int64)), classes
+
+
+def _renumbered(
+    indices: Tensor, found: tuple[str, ...] | None, wanted: tuple[str, ...] | None
+) -> tuple[Tensor, tuple[str, ...] | None]:
+    """Class indices by the names that were ``found``, by those that are ``wanted``."""
+    numbered = bool(((indices >= 0) & (indices < len(found or ()))).all())  # what is not is refused later
+    if wanted is None or found is None or found == wanted or not numbered:
+        return indices, wanted or found
+    places = {name: number for number, name in enumerate(wanted)}
+    used = sorted(set(indices.tolist()))
+    unknown = [found[number] for number in used if found[number] not in places]
+    if unknown:
+        raise LabelError(f"class {unknown[0]!r} of the dataset is none of classes= ({', '.join(wanted)})")
+    table = torch.full((len(found),), -1)
+    table[used] = torch.tensor([places[found[number]] for number in used])
+    return table[indices], wanted
 
 
 def _picture_batch(values: list[Any], size: tuple[int, int] | None) -> list[Tensor]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import combinations
+from itertools import combinations, zip_longest
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from commentary_hub.data._examples import Examples
-from commentary_hub.errors import SplitError
+from commentary_hub.errors import LabelError, SplitError
 
 
 def split_examples(examples: Examples, sizes: Mapping[str, int], *, seed: int) -> dict[str, Examples]:
@@ -54,6 +54,24 @@ def split_examples(examples: Examples, sizes: Mapping[str, int], *, seed: int) -
         taken += counts
         parts[name] = examples.subset(torch.from_numpy(rng.permutation(rows)))
     return parts
+
+
+def check_same_classes(**parts: Examples) -> None:
+    """Raise `LabelError` naming the first two parts whose classes have other names, or the same in another order.
+
+    A number would mean one class here and another there. Parts without names are believed.
+    """
+    named = [(name, part.classes) for name, part in parts.items() if part.classes is not None]
+    for (one, left), (other, right) in combinations(named, 2):
+        if left != right:
+            number, there, here = next(
+                (number, *pair) for number, pair in enumerate(zip_longest(left, right)) if pair[0] != pair[1]
+            )
+            raise LabelError(
+                f"{one} has {len(left)} classes and {other} {len(right)}; number {number} is {there!r} in {one} and "
+                f"{here!r} in {other}: open both with the same classes= (open_examples)",
+                splits=(one, other),
+            )
 
 
 def check_disjoint(**parts: Examples) -> None:

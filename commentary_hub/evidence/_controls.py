@@ -13,7 +13,7 @@ from torch import Tensor
 
 from commentary_hub.artefact import StoredCommentary
 from commentary_hub.commentaries import Batch, Commentary, Reduction, Stage
-from commentary_hub.data import Examples, shared_keys
+from commentary_hub.data import Examples, check_same_classes, shared_keys
 from commentary_hub.errors import EvidenceError, TooFewRows, WrongDataset
 from commentary_hub.evidence._arms import COMMENTARY, Arm, bound_arm, standard_arms, with_trusted
 from commentary_hub.evidence._competitors import mixup_arm, smoothing_arm, trimming_arm
@@ -46,6 +46,8 @@ class Trial:
 
     def __post_init__(self) -> None:
         self.check_leakage()
+        parts = {"train": self.train, "trusted": self.trusted, "selection": self.selection, "test": self.test}
+        check_same_classes(**{name: part for name, part in parts.items() if part is not None})
         if len(self.stored.validation_keys) and self.trusted is None:
             raise EvidenceError(
                 f"{self.stored.manifest.name} was taught by {len(self.stored.validation_keys)} examples: give them as "
@@ -54,7 +56,14 @@ class Trial:
 
     def check_leakage(self) -> None:
         """Raise `EvidenceError` where selection or test hold examples that the commentary was learned with."""
+        salt = self.stored.manifest.dataset.key.salt_check
         for name, part in (("selection", self.selection), ("test", self.test)):
+            if len(self.stored.validation_keys) and part.salt_check != salt:
+                raise EvidenceError(
+                    f"{self.stored.manifest.name} and the {name} examples are not salted alike, so that leakage could "
+                    "not be seen: open them with the salt that the commentary was made with (salt=)",
+                    split=name,
+                )
             taught = shared_keys(self.stored.validation_keys, part.keys) if len(self.stored.validation_keys) else 0
             weighted = 0 if self.stored.rows is None else shared_keys(self.stored.rows.keys, part.keys)
             if taught or weighted:
@@ -74,7 +83,7 @@ def arms_of(trial: Trial, *, share: float, competitors: bool | Sequence[str] = T
     smoothing. Blends (and any other change of a batch): the entries of the learned tensors permuted, and drawn with
     replacement; competitor mixup. Masks: see `mask_arms`.
     """
-    digest = trial.stored.tensor_digest
+    digest = f"{trial.stored.tensor_digest} {trial.stored.manifest.settings_digest}"
     arms = tuple(
         replace(arm, mark=digest) if (arm.change or arm.sees or arm.wrap) else arm
         for arm in _all_arms(trial, share=share, competitors=bool(competitors), seed=seed)

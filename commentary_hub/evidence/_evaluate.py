@@ -131,6 +131,7 @@ def evaluate(
     outcome = outcome_of(verdicts, arms)
     return Evidence(
         tensor_digest=stored.tensor_digest,
+        settings_digest=stored.manifest.settings_digest,
         dataset=stored.manifest.dataset.identity.id,
         protocol=_protocol(every, compared, arms, students, settings, data),
         measurements=joined.measurements(),

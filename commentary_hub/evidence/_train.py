@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -72,7 +72,10 @@ Probes = Mapping[str, tuple[Tensor, Tensor]]
 def _seeded(seed: int, place: torch.device) -> Iterator[None]:
     """Everything drawn inside follows ``seed`` alone; torch's global generators are left as they were."""
     with _DRAWING, torch.random.fork_rng(devices=[place] if place.type == "cuda" else []):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
+        if place.type == "cuda":
+            with torch.cuda.device(place):
+                torch.cuda.manual_seed(seed)
         yield
 
 
@@ -224,7 +227,6 @@ def _train_alone(
         for number, student in enumerate(students)
     ]
     place = next(modules[0].parameters()).device
-    random = any(isinstance(part, _RANDOM) for part in modules[0].modules())
     measured = _Measured(probes)
     for step in range(budget.steps + 1):
         if step in at:
@@ -236,7 +238,7 @@ def _train_alone(
             own = number // len(rates)
             for group in optimisers[number].param_groups:
                 group["lr"] = rates[number % len(rates)] * decayed(budget.schedule, step, budget.steps)
-            with _seeded(seeds[own] * budget.steps + step, place) if random else nullcontext():
+            with _seeded(seeds[own] * budget.steps + step, place):  # it may draw, as dropout does
                 outputs = student.train()(lesson.inputs[own])
             optimisers[number].zero_grad(set_to_none=True)
             summed_loss(outputs, lesson.targets[own], lesson.scale[own], trimmed).backward()  # type: ignore[no-untyped-call]

@@ -54,8 +54,8 @@ def verify(
     recorded = evidence or stored.evidence
     if recorded is None:
         raise EvidenceError(f"{stored.manifest.name} carries no evidence: evaluate it first")
-    if recorded.tensor_digest != stored.tensor_digest:
-        raise EvidenceError(f"the evidence was measured with other tensors than {stored.manifest.name} holds")
+    if not recorded.describes(stored.manifest):
+        raise EvidenceError(f"the evidence was measured with other tensors or settings than {stored.manifest.name} has")
     settings, number, record = _recorded_trial(recorded, stored.tensor_digest)
     sets = {"train": train, "selection": selection, "test": test} | ({} if trusted is None else {"trusted": trusted})
     _check_sets(sets, record)

@@ -17,7 +17,6 @@ from commentary_hub.manifest import (
     Manifest,
     Reference,
     artefact_files,
-    tensor_digest,
     verify_folder,
 )
 
@@ -80,10 +79,10 @@ def _sound(folder: Path) -> Manifest:
             raise UnsafeFile(f"{folder / name} is a link, which could publish another file: copy it", path=name)
     if (folder / EVIDENCE_NAME).is_file():
         evidence = Evidence.from_json((folder / EVIDENCE_NAME).read_bytes())
-        if evidence.tensor_digest != tensor_digest(manifest.files):
+        if not evidence.describes(manifest):
             raise ArtefactError(
-                f"{folder / EVIDENCE_NAME} was measured with other tensors: evaluate this commentary again, or remove "
-                "the file",
+                f"{folder / EVIDENCE_NAME} was measured with other tensors or settings: evaluate this commentary again, "
+                "or remove the file",
                 folder=folder,
             )
     return manifest

@@ -17,7 +17,7 @@ from commentary_hub.errors import InputError, NotDifferentiable
 from commentary_hub.learning._episodes import Episode
 from commentary_hub.learning._hypergradient import filled
 from commentary_hub.learning._optimisers import InnerOptimiser, Tensors
-from commentary_hub.learning._problem import Slope, State, advance, seed_generators, set_mode
+from commentary_hub.learning._problem import Slope, State, advance, own_generators, seed_generators, set_mode
 from commentary_hub.learning._twice import TwiceDifferentiable
 
 
@@ -88,6 +88,11 @@ class EpisodeTraining:
         """Whether the optimiser is."""
         return self.adaptation.inner.affine
 
+    @property
+    def penalty(self) -> float:
+        """The optimiser's."""
+        return self.adaptation.inner.penalty
+
     def start(self) -> State:
         """The adapted parameters at θ₀, with a fresh optimiser."""
         parameters = tuple(p.detach().clone() for p in self._first)
@@ -136,9 +141,8 @@ class EpisodeTraining:
     @torch.enable_grad()
     def adapted(self) -> State:
         """The state after all steps, without any graph."""
-        devices = [self._first[0].device] if self._first[0].is_cuda else []
         state = self.start()
-        with torch.random.fork_rng(devices=devices):
+        with own_generators(self._first[0].device):
             for step in range(self.steps):
                 state = advance(self, state, step)
         return state

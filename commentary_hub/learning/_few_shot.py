@@ -26,8 +26,15 @@ from commentary_hub.learning._episodes import Episodes, check_new_classes
 from commentary_hub.learning._hypergradient import Method
 from commentary_hub.learning._implicit import Implicit
 from commentary_hub.learning._outer import OuterOptimiser, run_loop
+from commentary_hub.learning._problem import own_generators
 from commentary_hub.learning._progress import Progress, Report, showing
-from commentary_hub.learning._result import Learned, Student, describe_run
+from commentary_hub.learning._result import (
+    Learned,
+    Student,
+    describe_examples,
+    describe_optimiser,
+    describe_run,
+)
 from commentary_hub.learning._run import mix
 from commentary_hub.learning._unrolled import Unrolled
 
@@ -102,15 +109,11 @@ def learn_episodes(
         raise InputError(
             "there is nothing to learn: give a commentary that asks for gradients, or let the initialisation be learned"
         )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(mix(seed, 1))
+    with own_generators(where, mix(seed, 1)):
         module = student.build().to(where)
     check_adaptation(adaptation, module, commentaries)
-    if isinstance(method, Implicit) and learn_initialisation and not adaptation.proximity:
-        raise InputError(
-            "the implicit method knows nothing of an initialisation unless the adaptation stays near it: "
-            "give Adaptation(proximity=) above 0 (iMAML), or use Unrolled"
-        )
+    if learn_initialisation:
+        _check_reaches_first(method, adaptation)
     for one in commentaries:
         one.to(where).train()
     run = _FewShotRun(
@@ -205,8 +208,7 @@ class _FewShotRun:
         episode = episodes.draw(seed).to(self.device)
         first = self.initialisation
         if not any(p.requires_grad for p in first.values()):  # every student is a new one
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(mix(seed, 1))
+            with own_generators(self.device, mix(seed, 1)):
                 first = initialisation_of(self.build().to(self.device), learned=False)
         return EpisodeTraining(self.module, first, self.commentaries, episode, self.adaptation)
 
@@ -219,8 +221,11 @@ class _FewShotRun:
             "method": self.method.name,
             "adaptation": self.adaptation.name,
             "inner_steps": self.adaptation.steps,
-            "episodes": [[one.ways, one.shots, one.queries, one.wrong] for one in self.train],
-            "train": [one.examples.fingerprint() for one in self.train],
+            "outer": describe_optimiser(self.optimiser),
+            "clip_norm": self.clip_norm,
+            "episodes": [[one.ways, one.shots, one.queries, one.wrong] for one in (*self.train, self.validation)],
+            "train": [describe_examples(one.examples) for one in self.train],
+            "validation": describe_examples(self.validation.examples),
         }
 
     def checkpoint(self) -> Checkpoint:
@@ -292,6 +297,28 @@ def _check(
                 f"training episodes have {one.ways} ways, validation episodes {validation.ways}: a student has one "
                 "number of outputs"
             )
+
+
+def _check_reaches_first(method: Method | None, adaptation: Adaptation) -> None:
+    """Raise `InputError` where no derivative, or a wrong one, would reach the initialisation, where step 0 starts."""
+    steps = adaptation.steps
+    if isinstance(method, Unrolled) and method.truncate is not None and method.truncate < steps:
+        raise InputError(
+            f"truncate is {method.truncate} of {steps} steps: the initialisation acts in the first one, so that no "
+            "gradient would reach it; leave truncate out, or learn_initialisation=False"
+        )
+    if not isinstance(method, Implicit):
+        return
+    if not adaptation.proximity:
+        raise InputError(
+            "the implicit method knows nothing of an initialisation unless the adaptation stays near it: "
+            "give Adaptation(proximity=) above 0 (iMAML), or use Unrolled"
+        )
+    if method.batches >= steps:
+        raise InputError(
+            f"the implicit method looks at the last {method.batches} of {steps} steps: the first one starts from the "
+            "initialisation itself and must not be among them; adapt for more steps"
+        )
 
 
 def _described(run: _FewShotRun, student: Student) -> FewShotLearned:

@@ -10,7 +10,7 @@ from commentary_hub.errors import Diverged
 from commentary_hub.learning._hypergradient import Hypergradient, check_finite, check_loss, filled
 from commentary_hub.learning._inverse import Inverse, Neumann, relative_residual
 from commentary_hub.learning._optimisers import Tensors
-from commentary_hub.learning._problem import Problem, State, advance
+from commentary_hub.learning._problem import Problem, State, advance, own_generators
 
 GROWN = 10.0  # a relative residual above this is no inexact solution any more
 
@@ -25,6 +25,8 @@ class Implicit:
     and the derivatives share one graph (and `Identity` with SGD's learning rate is exactly one step unrolled); with
     ``batches`` > 1 they are means over the batches of the last so many steps, at the same parameters. With
     ``warm_start`` p of the same student's previous hypergradient is the first guess.
+
+    Weight decay in the optimiser's gradient belongs to L_T as (λ/2)‖θ‖², so that λ p is part of H p.
 
     The residual ‖v − H p‖ / ‖v‖, v = ∂L_V/∂θ, comes at no cost: the pass that finds the mixed derivative finds H p too.
     Where it is above ``GROWN`` (p = 0 would have 1) the inverse does not invert: `Diverged`, with advice.
@@ -44,8 +46,7 @@ class Implicit:
 
     def hypergradient(self, problem: Problem, state: State, *, warm: Tensors | None = None) -> Hypergradient:
         """Train from ``state`` and differentiate at its end."""
-        devices = [state.parameters[0].device] if state.parameters[0].is_cuda else []
-        with torch.random.fork_rng(devices=devices):
+        with own_generators(state.parameters[0].device):
             for step in range(problem.steps - 1):
                 state = advance(problem, state, step)
             before = state.leaves()
@@ -62,14 +63,15 @@ class Implicit:
 
             def product(p: Tensors) -> Tensors:
                 found = torch.autograd.grad(gradients, before.parameters, p, retain_graph=True, allow_unused=True)
-                return filled(found, end.parameters)
+                return _penalised(filled(found, end.parameters), problem.penalty, p)
 
             solution = self.inverse.solve(product, vector, warm if self.warm_start else None)
             found = torch.autograd.grad(
                 gradients, (*before.parameters, *problem.commentary), solution, allow_unused=True
             )
         mixed = filled(found[count:], problem.commentary)
-        residual = relative_residual(vector, filled(found[:count], end.parameters))
+        reached = _penalised(filled(found[:count], end.parameters), problem.penalty, solution)
+        residual = relative_residual(vector, reached)
         if self.inverse.advice is not None and not residual < GROWN:
             raise Diverged(
                 f"{self.inverse.name} diverges: its residual is {residual:.2e} of the vector; {self.inverse.advice}",
@@ -87,3 +89,8 @@ class Implicit:
         slopes = [problem.slope(before, step, create_graph=True, values=False) for step in steps]
         parts = zip(last, *(slope.gradients for slope in slopes), strict=True)
         return tuple(torch.stack(part).mean(0) for part in parts) if slopes else last
+
+
+def _penalised(product: Tensors, penalty: float, p: Tensors) -> Tensors:
+    """H p with the optimiser's weight decay in H."""
+    return tuple(h + penalty * one for h, one in zip(product, p, strict=True)) if penalty else product

@@ -7,7 +7,7 @@ in place, so that a training run is a composition of functions that autograd can
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Protocol
 
 import torch
@@ -29,6 +29,10 @@ class InnerOptimiser(Protocol):
     @property
     def affine(self) -> bool:
         """Whether a step is affine in the gradients, so that no derivative of it depends on their numbers."""
+
+    @property
+    def penalty(self) -> float:
+        """λ of the (λ/2)‖θ‖² whose gradient a step adds to those that it is given; 0 where decay is decoupled."""
 
     def start(self, parameters: Tensors) -> Tensors:
         """The state before the first step."""
@@ -66,12 +70,17 @@ class SGD:
     @property
     def name(self) -> str:
         """Short description for manifests."""
-        return f"sgd(lr={self.lr:g}" + (f", momentum={self.momentum:g})" if self.momentum else ")")
+        return _named("sgd", self, "momentum", "nesterov", "weight_decay", "clip_norm")
 
     @property
     def affine(self) -> bool:
         """True, unless gradients are clipped."""
         return self.clip_norm is None
+
+    @property
+    def penalty(self) -> float:
+        """The weight decay."""
+        return self.weight_decay
 
     def start(self, parameters: Tensors) -> Tensors:
         """One velocity per parameter, or nothing without momentum."""
@@ -116,12 +125,18 @@ class Adam:
     @property
     def name(self) -> str:
         """Short description for manifests."""
-        return f"{'adamw' if self.decoupled else 'adam'}(lr={self.lr:g})"
+        name = "adamw" if self.decoupled else "adam"
+        return _named(name, self, "betas", "eps", "eps_root", "weight_decay", "clip_norm")
 
     @property
     def affine(self) -> bool:
         """False: gradients are squared."""
         return False
+
+    @property
+    def penalty(self) -> float:
+        """The weight decay, where it is in the gradient."""
+        return 0.0 if self.decoupled else self.weight_decay
 
     def start(self, parameters: Tensors) -> Tensors:
         """First moments, then second moments."""
@@ -163,6 +178,14 @@ class AdamW(Adam):
     decoupled: bool = True
 
 
+def _named(name: str, optimiser: SGD | Adam, *settings: str) -> str:
+    """The name with its learning rate, and those ``settings`` that are not as they are when nobody gives them."""
+    usual = {one.name: one.default for one in fields(optimiser)}
+    given = {setting: getattr(optimiser, setting) for setting in settings}
+    said = [f"{n}={v:g}" if isinstance(v, float) else f"{n}={v}" for n, v in given.items() if v != usual[n]]
+    return f"{name}({', '.join([f'lr={optimiser.lr:g}', *said])})"
+
+
 def _check(lr: float, weight_decay: float) -> None:
     if lr <= 0 or weight_decay < 0:
         raise InputError(f"lr is {lr}, weight_decay is {weight_decay}: lr must be above 0, weight_decay at least 0")
@@ -180,6 +203,6 @@ def _added(first: Tensors, factor: float, second: Tensors) -> Tensors:
 def _clipped(gradients: Sequence[Tensor], limit: float | None) -> Tensors:
     if limit is None:
         return tuple(gradients)
-    norm = torch.stack([torch.linalg.vector_norm(g) for g in gradients]).square().sum().sqrt()
+    norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(g) for g in gradients]))
     factor = (limit / (norm + 1e-6)).clamp(max=1.0)
     return tuple(g * factor for g in gradients)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import NamedTuple, Protocol
@@ -90,6 +90,10 @@ class Problem(Protocol):
     def affine(self) -> bool:
         """Whether `update` is affine in the gradients: its derivatives do not depend on their numbers."""
 
+    @property
+    def penalty(self) -> float:
+        """λ of the (λ/2)‖θ‖² that `update` adds to the training loss."""
+
     def slope(self, state: State, step: int, *, create_graph: bool, values: bool = True) -> Slope:
         """∂L_T/∂θ at ``state`` on the batch of ``step``; with ``create_graph`` a function of θ and φ.
 
@@ -152,6 +156,11 @@ class Training:
     def affine(self) -> bool:
         """Whether the optimiser is."""
         return self.inner.affine
+
+    @property
+    def penalty(self) -> float:
+        """The optimiser's."""
+        return self.inner.penalty
 
     def start(self) -> State:
         """The student as it is, with a fresh optimiser."""
@@ -271,7 +280,17 @@ def seed_generators(seed: int, device: torch.device) -> None:
     """Seed the generators that a step draws from; `torch.manual_seed` would format a stack trace for every call."""
     torch.default_generator.manual_seed(seed)
     if device.type == "cuda":
-        torch.cuda.manual_seed(seed)
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(seed)
+
+
+@contextmanager
+def own_generators(device: torch.device, seed: int | None = None) -> Iterator[None]:
+    """What is drawn inside, after ``seed`` where one is given, leaves the caller's generators as they were."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        if seed is not None:
+            seed_generators(seed, device)
+        yield
 
 
 def set_mode(student: nn.Module, *, training: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import platform
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -51,6 +52,19 @@ class Learned:
         return self.commentaries[0]
 
 
+def describe_optimiser(optimiser: torch.optim.Optimizer) -> str:
+    """Its name and the learning rate that it began with, whatever a schedule has made of it since."""
+    lr = optimiser.param_groups[0].get("initial_lr", optimiser.defaults.get("lr"))
+    return type(optimiser).__name__.lower() + ("" if lr is None else f"(lr={float(lr):g})")
+
+
+def describe_examples(examples: Examples) -> str:
+    """32 hex digits over keys and targets, in order: what a run that goes on must find again."""
+    digest = hashlib.blake2b(examples.keys.tobytes(), digest_size=16)
+    digest.update(examples.target_digests.tobytes())
+    return digest.hexdigest()
+
+
 def describe_run(
     commentaries: tuple[Commentary, ...],
     students: tuple[Student, ...],
@@ -75,7 +89,6 @@ def describe_run(
 ) -> Learned:
     """The record of a run that has ended."""
     generations = -(-len(history) // fresh_every)
-    lr = optimiser.param_groups[0]["lr"]
     return Learned(
         commentaries=tuple(one.cpu().eval() for one in commentaries),
         reduction=reduction,
@@ -87,7 +100,7 @@ def describe_run(
         recipe=RecipeSummary(
             method=method.name,
             inner_optimiser=inner.name,
-            outer_optimiser=f"{type(optimiser).__name__.lower()}(lr={lr:g})",
+            outer_optimiser=describe_optimiser(optimiser),
             inner_steps=inner_steps,
             outer_steps=len(history),
             students=tuple(one.name for one in students),

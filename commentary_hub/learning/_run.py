@@ -24,9 +24,9 @@ from commentary_hub.learning._checkpoint import (
 )
 from commentary_hub.learning._hypergradient import Hypergradient, Method
 from commentary_hub.learning._optimisers import InnerOptimiser, Tensors
-from commentary_hub.learning._problem import Augmentation, State, Training, advance, draw_batches
+from commentary_hub.learning._problem import Augmentation, State, Training, advance, draw_batches, own_generators
 from commentary_hub.learning._progress import Report
-from commentary_hub.learning._result import Student
+from commentary_hub.learning._result import Student, describe_examples, describe_optimiser
 
 
 @dataclass(frozen=True)
@@ -134,15 +134,13 @@ class Run:
         """The member's architecture with the initialisation of its generation."""
         if self._age(member)[1] == 0 or member not in self.modules:
             kind = self.students[(member + generation * self.population.size) % len(self.students)]
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(mix(self.seed, 1, member, generation))
+            with own_generators(self.device, mix(self.seed, 1, member, generation)):
                 self.modules[member] = kind.build().to(self.device)
         return self.modules[member]
 
     def trial(self, index: int) -> Training:
         """The problem of a student of architecture ``index``, to be tried before the run."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(mix(self.seed, 1, index, 0))
+        with own_generators(self.device, mix(self.seed, 1, index, 0)):
             module = self.students[index].build().to(self.device)
         return self._problem(0, 0, 0, module)
 
@@ -177,7 +175,7 @@ class Run:
         if self.population.warm_up:
             batches = draw_batches(len(self.train), self.batch_size, self.population.warm_up, seed=problem.seed)
             warming = replace(problem, batches=batches.to(self.device), first_step=0)
-            with torch.random.fork_rng(devices=[]):
+            with own_generators(self.device):
                 for step in range(self.population.warm_up):
                     state = advance(warming, state, step)
         return state
@@ -192,8 +190,14 @@ class Run:
             "population": [self.population.size, self.population.fresh_every, self.population.warm_up],
             "method": self.method.name,
             "inner": self.inner.name,
+            "outer": describe_optimiser(self.optimiser),
+            "outer_batch_size": self.outer_batch_size,
+            "reduction": self.reduction,
+            "clip_norm": self.clip_norm,
+            "averages_from": self.averages.first,
             "students": [one.name for one in self.students],
-            "train": self.train.fingerprint(),
+            "train": describe_examples(self.train),
+            "validation": describe_examples(self.validation),
         }
 
     def checkpoint(self) -> Checkpoint:

@@ -224,11 +224,12 @@ class _BatchNormBackward(torch.autograd.Function):
         x, w, mean, scale, projected, dw = ctx.saved_tensors
         along, ux, _ = _batch_norm_backward(u, x, None, mean, scale, ctx.eps)
         q = (u * projected).sum([0, *range(2, x.ndim)])
-        share = w * scale / (x.numel() // x.shape[1])
-        slope, level = -share * q * scale, share * q * scale * mean
-        by_g = torch.addcmul(_wide(c - v * scale * mean, x), x, _wide(v * scale, x)).addcmul_(along, _wide(w, x))
-        by_x = torch.addcmul(_wide(level, x), x, _wide(slope, x))
-        by_x.addcmul_(projected, _wide(v - share * ux, x)).addcmul_(along, _wide(-share * dw, x))
+        scaled, share = v * scale, w * scale / (x.numel() // x.shape[1])
+        pull, level = share * scale * q, torch.addcmul(c, scaled, mean, value=-1)
+        by_g = torch.addcmul(_wide(level, x), x, _wide(scaled, x)).addcmul_(along, _wide(w, x))
+        by_x = torch.addcmul(_wide(pull * mean, x), x, _wide(pull, x), value=-1)
+        by_x.addcmul_(projected, _wide(torch.addcmul(v, share, ux, value=-1), x))
+        by_x.addcmul_(along, _wide(share * dw, x), value=-1)
         return by_g, by_x, q, None, None, None
 
 

@@ -12,7 +12,7 @@ import torch
 from commentary_hub.errors import InputError
 from commentary_hub.learning._hypergradient import Hypergradient, check_finite, check_loss, filled
 from commentary_hub.learning._optimisers import Tensors
-from commentary_hub.learning._problem import Problem, State, advance, follow
+from commentary_hub.learning._problem import Problem, State, advance, follow, own_generators
 
 Memory = Literal["full", "stored", "checkpoints"] | int
 
@@ -33,7 +33,7 @@ class Unrolled:
     ``backward_dtype=torch.float64`` sweeps back in double precision over the states of the float32 run, where float32
     adjoints of hundreds of Adam steps are ill-conditioned.
 
-    Cost: about 3 (full), 4 (stored) and 4.7 (checkpoints) times training with the frozen commentary, as measured by
+    Cost: about 3.2 (full), 3.7 (stored) and 4.4 (checkpoints) times training with the frozen commentary, as measured by
     ``benchmarks/hypergradient.py``. Source: Raghu et al. 2021, algorithm 1; Maclaurin et al. 2015.
     """
 
@@ -57,8 +57,7 @@ class Unrolled:
     def hypergradient(self, problem: Problem, state: State, *, warm: Tensors | None = None) -> Hypergradient:
         """Train from ``state`` and sweep back; ``warm`` is not used."""
         del warm
-        devices = [state.parameters[0].device] if state.parameters[0].is_cuda else []
-        with torch.random.fork_rng(devices=devices):
+        with own_generators(state.parameters[0].device):
             first = max(0, problem.steps - (self.truncate or problem.steps))
             for step in range(first):
                 state = advance(problem, state, step)

@@ -8,7 +8,7 @@ import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from commentary_hub.commentaries import Commentary, ExampleWeights, MixtureWeights, check_labels
-from commentary_hub.data import Examples, check_disjoint
+from commentary_hub.data import Examples, check_disjoint, check_same_classes
 from commentary_hub.errors import (
     CommentaryHubError,
     InputError,
@@ -18,7 +18,7 @@ from commentary_hub.errors import (
     SplitError,
     StatefulModule,
 )
-from commentary_hub.learning._problem import State, Training, advance, follow
+from commentary_hub.learning._problem import State, Training, advance, follow, own_generators
 from commentary_hub.learning._result import Student
 
 
@@ -43,6 +43,7 @@ def check_run(
         empty = "train" if len(train) == 0 else "validation"
         raise SplitError(f"the {empty} set is empty: a commentary is learned on one set and judged on the other")
     check_disjoint(train=train, validation=validation)
+    check_same_classes(train=train, validation=validation)
     if train.inputs.shape[1:] != validation.inputs.shape[1:]:
         raise ShapeError(
             f"train inputs are {list(train.inputs.shape[1:])} each, validation inputs "
@@ -98,7 +99,7 @@ def try_student(problem: Training, name: str) -> None:
     Raises `StatefulModule`, `NotDifferentiable`, `LabelError`, or `InputError` for whatever else it cannot do.
     """
     try:
-        with torch.random.fork_rng(devices=[]):
+        with own_generators(problem.inputs.device):
             _try_step(problem, name)
     except CommentaryHubError:
         raise

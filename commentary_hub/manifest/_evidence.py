@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from commentary_hub.errors import EvidenceError, FormatTooNew
+from commentary_hub.manifest._digests import tensor_digest
+from commentary_hub.manifest._manifest import Manifest
 
 EVIDENCE_VERSION = 1
 MAX_EVIDENCE_BYTES = 4 * 1024 * 1024
@@ -92,11 +94,16 @@ class Verification(_Part):
 
 
 class Evidence(_Part):
-    """All numbers of one evaluation with their verdicts, bound to the tensors by ``tensor_digest``."""
+    """All numbers of one evaluation with their verdicts, bound to a commentary by ``tensor_digest``.
+
+    Its settings (kind, parameters, how losses are reduced) are bound by ``settings_digest``, which evidence from before
+    it was there does not have.
+    """
 
     format: Literal["commentary-evidence"] = "commentary-evidence"
     format_version: Literal[1] = 1
     tensor_digest: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    settings_digest: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
     dataset: Text
     protocol: Protocol
     measurements: tuple[Measurement, ...]
@@ -127,6 +134,11 @@ class Evidence(_Part):
             first = error.errors(include_url=False)[0]
             place = ".".join(str(part) for part in first["loc"]) or "evidence"
             raise EvidenceError(f"{where}: {place}: {first['msg']}", where=where, place=place) from None
+
+    def describes(self, manifest: Manifest) -> bool:
+        """Whether it was measured with the very commentary of ``manifest``: its tensors and its settings."""
+        same = self.settings_digest in {None, manifest.settings_digest}
+        return same and self.tensor_digest == tensor_digest(manifest.files)
 
     def is_verified(self, author: str, by: str | None = None) -> bool:
         """Whether somebody else than ``author`` ran it again, with these very tensors, and agrees.

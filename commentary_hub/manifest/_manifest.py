@@ -6,6 +6,7 @@ committed, and a committed sample artefact guards that version 1 can be read for
 
 from __future__ import annotations
 
+import hashlib
 import json
 from typing import Annotated, Any, Literal
 
@@ -206,6 +207,13 @@ class Manifest(_Part):
         """The manifest as indented JSON with sorted keys: equal manifests are equal bytes."""
         data = self.model_dump(mode="json", exclude_none=True)
         return json.dumps(data, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+
+    @property
+    def settings_digest(self) -> str:
+        """SHA-256 (hex) of what makes a function of the tensors: change one setting and it is another commentary."""
+        said = (self.kind, self.parameters, self.loss_reduction, self.batch_norm)
+        steps = None if self.iterations is None else self.iterations.model_dump(mode="json")
+        return hashlib.sha256(json.dumps([*said, steps], sort_keys=True).encode()).hexdigest()
 
     @property
     def tensor_files(self) -> tuple[str, ...]:

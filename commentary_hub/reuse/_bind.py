@@ -114,7 +114,7 @@ class _InMemory:
     def of(self, one: StoredCommentary, progress: Progressed) -> tuple[Keys, Keys | None]:
         """Keys [N, 16] and target digests [N, 8]; raises `BindingError` where they were salted otherwise."""
         del progress
-        if one.rows is not None and one.manifest.dataset.key.salt_check != self._examples.salt_check:
+        if one.manifest.dataset.key.salt_check != self._examples.salt_check:
             raise BindingError(
                 f"{one.manifest.name} and these examples are not salted alike: open the dataset with the salt that "
                 "the commentary was made with (salt=)"

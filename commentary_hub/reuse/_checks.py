@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import zip_longest
@@ -107,11 +108,16 @@ def check_counts(manifest: Manifest, match: Match, threshold: float, *, same: bo
     if match.found + match.other_target == 0:
         raise WrongDataset(
             f"none of the {size:,} examples is known to {manifest.name}, which was learned on {learned}: "
-            "bind that dataset as it is, its examples not resized, converted or compressed anew",
+            "bind that dataset as it is, its examples not resized, converted or compressed anew, and opened the same "
+            "way (torchvision's ImageFolder turns grey pictures into RGB, a folder's path keeps them)",
             **facts,
         )
     if match.found < threshold * size:
-        advice = f"bind the dataset it was learned on ({learned}) or lower threshold="
+        enough = math.floor(100 * match.found / size) / 100
+        advice = (
+            f"bind the part of {learned} that it was learned on, or give the others the neutral weight "
+            f"(threshold={enough:g})"
+        )
         if match.other_target > match.missing:
             advice = "give the targets that it was learned with (were classes renumbered?) or lower threshold="
         raise TooFewRows(
@@ -163,7 +169,8 @@ def check_inputs(name: str, commentary: Commentary, sample: Any) -> None:
         inputs = floats[0] if len(floats) == 1 else None
     if not isinstance(inputs, Tensor) or not inputs.is_floating_point() or commentary.row_tensors:
         return
-    batch = Batch(inputs[None], torch.zeros(1, dtype=torch.int64), rows=torch.tensor([-1]))
+    # Two of them: batch normalisation takes nothing from one example that has come down to one number a channel.
+    batch = Batch(torch.stack([inputs, inputs]), torch.zeros(2, dtype=torch.int64), rows=torch.tensor([-1, -1]))
     try:
         with torch.no_grad():
             changed = commentary(batch, 0.0)

@@ -141,6 +141,24 @@ def test_evidence_and_pictures_are_attached_to_the_very_tensors(tmp_path):
     assert load(tmp_path).evidence is None
 
 
+def test_evidence_belongs_to_the_settings_too(tmp_path):
+    """No tensor file tells what an example without a row is worth, or how a loss is reduced."""
+    write(tmp_path)
+    stored = load(tmp_path)
+    measured = evidence_for(stored.tensor_digest).model_copy(
+        update={"settings_digest": stored.manifest.settings_digest}
+    )
+    attach(tmp_path, evidence=measured)
+    assert load(tmp_path).evidence == measured
+    path = tmp_path / "commentary.json"
+    manifest = json.loads(path.read_text())
+    for change in ({"parameters": manifest["parameters"] | {"neutral": 0.9}}, {"loss_reduction": "sum"}):
+        path.write_text(json.dumps(manifest | change))
+        assert load(tmp_path).evidence is None
+        with pytest.raises(ArtefactError, match="other tensors or settings"):
+            attach(tmp_path, evidence=measured)
+
+
 def test_an_edited_card_is_no_damage(tmp_path):
     write(tmp_path)
     (tmp_path / "README.md").write_text("mine")

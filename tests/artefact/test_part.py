@@ -249,3 +249,21 @@ def test_a_source_that_says_something_else_each_time_is_soon_refused(table, how)
 def test_keys_of_another_width_are_refused(table):
     with pytest.raises(InputError, match=r"uint8 \[N, 16\]"):
         load_part(Far(Path(table)), np.zeros((3, 8), np.uint8))
+
+
+def test_what_one_source_sent_is_not_taken_for_another_that_claims_its_digests(tmp_path, monkeypatch):
+    """No digest is checked of parts: a copy with other numbers under the same manifest must not reach its original."""
+    monkeypatch.setenv("COMMENTARY_HUB_CACHE", str(tmp_path / "cache"))
+    keys = np.sort(spread(np.random.default_rng(0))[:200].view("S16").ravel()).view(np.uint8).reshape(-1, 16)
+    for name, number in (("good", 1.0), ("evil", -9.0)):
+        dataset = DatasetBinding(identity={"id": "far/away"}, rows=200, key=KeyScheme(form="image"))
+        rows = Rows(keys, np.zeros((200, 8), np.uint8))
+        table = ExampleWeights(rows=200, initial=number)
+        save(tmp_path / name, table, name="far", dataset=dataset, loss_reduction="mean", rows=rows)
+    shutil.copy(tmp_path / "good" / "commentary.json", tmp_path / "evil" / "commentary.json")
+    assert load_part(Far(tmp_path / "evil"), keys[:9]).commentary.logits[0, 0] == -9.0
+    good = Far(tmp_path / "good")
+    assert load_part(good, keys[:9]).commentary.logits[0, 0] == 1.0
+    read = len(good.reads)
+    assert load_part(good, keys[:9]).commentary.logits[0, 0] == 1.0
+    assert len(good.reads) == read > 0  # its own rows are kept

@@ -74,6 +74,22 @@ def test_one_dataset_has_the_same_keys_through_every_door(tmp_path, folder):
     assert torch.equal(doors[0].inputs[2], torch.from_numpy(PICTURES[2]).permute(2, 0, 1) / 255)
 
 
+def test_a_split_that_lacks_a_class_is_numbered_by_the_classes_of_another(tmp_path):
+    """Names in sorted order would call a dog 1 here, and 2 where there are cats."""
+    rows = [(np.zeros(3) + number, name) for number, name in enumerate(["dog", "bird", "dog"])]
+    alone = open_examples(rows)
+    assert (alone.classes, alone.targets.tolist()) == (("bird", "dog"), [1, 0, 1])
+    classes = ("bird", "cat", "dog")
+    examples = open_examples(rows, classes=classes)
+    assert (examples.classes, examples.targets.tolist()) == (classes, [2, 0, 2])
+    assert np.array_equal(examples.keys, alone.keys)
+    half = open_examples(table(), classes=("dog", "ant", "cat"))  # numbers under names are renumbered too
+    assert half.targets.tolist() == [{"cat": 2, "dog": 0}[["cat", "dog"][label]] for label in LABELS]
+    assert open_examples([(np.zeros(3), 1)], classes=("a", "b")).classes == ("a", "b")
+    with pytest.raises(LabelError, match="class 'dog' of the dataset is none of classes="):
+        open_examples(rows, classes=("bird", "cat"))
+
+
 def test_a_hub_id_is_looked_for_among_local_copies_and_keeps_its_name(tmp_path, monkeypatch):
     for config, half in (("plain", [0, 1, 2]), ("other", [3, 4, 5])):
         place = tmp_path / "copies" / "ada" / "pictures" / config

@@ -173,6 +173,27 @@ def test_training_leaves_the_global_generator_alone():
     assert torch.equal(torch.rand(3), expected)
 
 
+def test_a_student_that_draws_by_itself_follows_its_seed():
+    """Dropout by a function, as attention and recurrent layers have it, shows in no module."""
+
+    class Drawing(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(16, CLASSES)
+
+        def forward(self, inputs):
+            return self.layer(nn.functional.dropout(inputs, 0.5, self.training))
+
+    test = blobs(20, seed=1)
+    options = {"seeds": [0], "rates": [0.1], "budget": Budget(3, 8, TunedSGD()), "classes": CLASSES, "at": (3,)}
+    found = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        trained = train(Student("s", Drawing), Arm("a", blobs()), probes={"t": (test.inputs, test.targets)}, **options)
+        found.append(trained.outputs["t"])
+    assert torch.equal(*found)
+
+
 def test_what_an_arm_puts_around_a_student_leaves_its_initialisation_alone():
     test = blobs(20, seed=1)
     options = {"seeds": [0], "rates": [0.1], "budget": Budget(1, 8, TunedSGD()), "classes": CLASSES, "at": (0,)}

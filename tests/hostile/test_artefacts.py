@@ -9,6 +9,7 @@ import zipfile
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from safetensors.torch import save as save_bytes
 
 from commentary_hub.artefact import load
 from commentary_hub.errors import (
@@ -209,6 +210,24 @@ def test_a_kind_is_a_name_and_nothing_to_import(folder, kind):
 def test_an_unknown_kind_lists_the_known_ones(folder):
     edit(folder, kind="os_system")
     with pytest.raises(UnknownKind, match="example_weights"):
+        load(folder)
+
+
+@pytest.mark.parametrize("neutral", ["-1000", "NaN", "1e999", '"much"'])
+def test_a_neutral_weight_that_is_none_is_refused(folder, neutral):
+    path = folder / "commentary.json"
+    manifest = json.loads(path.read_text())
+    manifest["parameters"]["neutral"] = "HERE"
+    path.write_text(json.dumps(manifest).replace('"HERE"', neutral))
+    with pytest.raises(ManifestInvalid):
+        load(folder)
+
+
+def test_a_table_of_whole_numbers_is_refused(folder):
+    tensors = load_file(folder / "commentary.safetensors")
+    name = next(name for name in tensors if name.endswith("logits"))
+    replace_tensors(folder, save_bytes(tensors | {name: tensors[name].long()}))
+    with pytest.raises(ArtefactError, match="logits"):
         load(folder)
 
 

@@ -86,6 +86,17 @@ def test_overlapping_splits_are_refused():
         start(data=data, validation=data.train.subset(torch.arange(5)))
 
 
+def test_classes_of_other_names_are_refused():
+    """A split alone may lack a class, and the numbers of those after it shift."""
+    data = blobs()
+    named = lambda part, names: replace(part, classes=names)
+    with pytest.raises(LabelError, match="train has 3 classes and validation 2; number 1 is 'cat' in train and 'dog'"):
+        start(
+            train=named(data.train, ("bird", "cat", "dog")),
+            validation=named(data.validation.with_targets(data.validation.targets % 2), ("bird", "dog")),
+        )
+
+
 def test_inputs_of_different_shapes_are_refused():
     data = blobs()
     other = data.validation.inputs[:, :4]

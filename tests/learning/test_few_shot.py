@@ -278,6 +278,9 @@ def test_shared_classes_are_refused():
         ({"commentary": table()}, "a row per example"),
         ({"learn_initialisation": False}, "nothing to learn"),
         ({"method": Implicit()}, "proximity"),
+        ({"method": Implicit(), "adaptation": replace(MAML, proximity=1.0, steps=1)}, "last 1 of 1 steps"),
+        ({"method": Implicit(batches=2), "adaptation": replace(MAML, proximity=1.0, steps=2)}, "last 2 of 2 steps"),
+        ({"method": Unrolled(truncate=1), "adaptation": replace(MAML, steps=2)}, "truncate is 1 of 2 steps"),
         ({"validation": Episodes(examples(first=50, seed=9), ways=4, shots=1, queries=2)}, "have 3 ways"),
     ],
 )

@@ -208,8 +208,15 @@ def test_populations_of_living_students_are_resumed_bit_by_bit(method):
 
 
 def test_a_plateau_lowers_the_rate():
-    options = {"outer_schedule": SCHEDULES["plateau"], "outer_steps": 6}
-    assert run(**options).recipe.outer_optimiser != run(outer_steps=6).recipe.outer_optimiser
+    made = []
+
+    def outer(parameters):
+        made.append(torch.optim.SGD(parameters, lr=1.0))
+        return made[-1]
+
+    learned = run(outer=outer, outer_schedule=SCHEDULES["plateau"], outer_steps=6)
+    assert made[0].param_groups[0]["lr"] < 1.0
+    assert learned.recipe.outer_optimiser == "sgd(lr=1)"  # as it began: what a schedule left of it describes no run
 
 
 def test_an_early_stop_is_resumed_to_the_same_end():
@@ -224,6 +231,18 @@ def test_another_run_is_not_resumed():
         run(resume=kept[-1], outer_steps=2, seed=4)
     with pytest.raises(InputError, match="train = "):
         run(resume=kept[-1], outer_steps=2, data=blobs(seed=1))
+    data = blobs()
+    other = replace(data, train=data.train.with_targets((data.train.targets + 1) % CLASSES))
+    with pytest.raises(InputError, match="train = "):  # the same examples under other labels
+        run(resume=kept[-1], outer_steps=2, data=other)
+    with pytest.raises(InputError, match="validation = "):
+        run(resume=kept[-1], outer_steps=2, data=replace(data, validation=data.validation.subset([0, 1, 2, 3])))
+    for name, value in {
+        "outer": lambda parameters: torch.optim.Adam(parameters, lr=0.1), "reduction": "mean", "clip_norm": 1.0,
+        "average_last": 1.0, "outer_batch_size": 3, "inner": SGD(lr=0.5, weight_decay=0.1),
+    }.items():  # fmt: skip
+        with pytest.raises(InputError, match="the checkpoint is of a run with"):
+            run(resume=kept[-1], outer_steps=2, **{name: value})
 
 
 class Failing:

@@ -13,7 +13,7 @@ from datasets import DatasetDict
 from torch.utils.data import ConcatDataset, DataLoader, Subset, TensorDataset
 
 from commentary_hub.artefact import Rows, load, save
-from commentary_hub.commentaries import ExampleWeights, cross_entropy
+from commentary_hub.commentaries import ExampleWeights, WeightNetwork, cross_entropy
 from commentary_hub.data import Examples, content_keys, open_examples, target_digests
 from commentary_hub.errors import BindingError, ClassesDiffer, ConflictingRows, InputError, TooFewRows, WrongDataset
 from commentary_hub.manifest import DatasetBinding, Iterations, KeyScheme
@@ -70,7 +70,7 @@ def test_changed_labels_and_foreign_rows_get_the_neutral_value_and_are_counted(t
     assert (binding.counts.found, binding.counts.missing, binding.counts.other_target) == (190, 20, 10)
     mean = WEIGHTS[10:].double().mean().float()
     neutral = torch.cat([torch.arange(10), torch.arange(200, 220)])
-    assert torch.allclose(binding.weights()[neutral], 0.5 / mean)
+    assert torch.allclose(binding.weights()[neutral], WEIGHTS.mean() / mean)  # what the table gives on average
     assert torch.allclose(binding.weights()[10:200], WEIGHTS[10:] / mean)
     with pytest.raises(TooFewRows, match=r"190 of 220 examples \(20 are missing, 10 have another target") as caught:
         bind(commentary, dataset)
@@ -120,7 +120,7 @@ def test_refusals_come_before_training_and_say_why(tmp_path):
         (
             TensorDataset(torch.cat([X, X + 9]), torch.cat([Y, Y])),
             TooFewRows,
-            "200 are missing.* bind the dataset it was",
+            "200 are missing.* bind the part of",
         ),
     ],
 )
@@ -223,6 +223,28 @@ def test_examples_in_memory_bring_their_keys_along(tmp_path):
     salted = open_examples("sklearn:digits", limit=40, salt="a salt that its owner keeps")
     with pytest.raises(BindingError, match="not salted alike"):
         bind(load(tmp_path), salted)
+
+
+def test_a_network_that_never_saw_the_salt_cannot_tell_who_taught_it(tmp_path):
+    examples = open_examples("sklearn:digits", limit=40)
+    salted = open_examples("sklearn:digits", limit=40, salt="a salt that its owner keeps")
+    learned = KeyScheme(form="none", salted=True, salt_check=salted.salt_check)
+    network = WeightNetwork("mlp", settings={"inputs": 64, "hidden": [2]})
+    save(
+        tmp_path, network, name="digits", loss_reduction="mean", validation_keys=salted.keys[:5],
+        dataset=DatasetBinding(identity=examples.identity, rows=35, validation_rows=5, key=learned),
+    )  # fmt: skip
+    assert bind(load(tmp_path), salted, salt="a salt that its owner keeps").counts.leaked == 5
+    with pytest.raises(BindingError, match="not salted alike"):
+        bind(load(tmp_path), examples, salt="a salt that its owner keeps")
+
+
+def test_networks_that_normalise_a_single_number_a_channel_are_bound(tmp_path):
+    examples = open_examples("sklearn:digits", limit=6)
+    network = WeightNetwork("conv4", settings={"channels": 1})
+    binding = DatasetBinding(identity=examples.identity, rows=6, key=KeyScheme(form="none"))
+    save(tmp_path, network, name="digits", dataset=binding, loss_reduction="mean")
+    assert bind(load(tmp_path), examples).counts.found == 6
 
 
 def test_one_example_with_two_weights_is_refused_and_saving_merges_them(tmp_path, monkeypatch):

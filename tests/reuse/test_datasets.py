@@ -205,9 +205,9 @@ def test_learned_on_parquet_bound_to_torchvisions_own_format(source, tmp_path, m
     assert binding.counts.found == len(kept) - len(corrected)
     assert (binding.counts.missing, binding.counts.other_target) == (len(foreign), len(corrected))
     assert binding.counts.leaked == 0
-    expected = torch.full((len(shuffle),), 0.5)
+    expected = torch.full((len(shuffle),), float(weights.mean()))  # of examples without a row: what all have on average
     expected[: len(kept)] = weights[kept]
-    expected[corrected] = 0.5
+    expected[corrected] = weights.mean()
     mean = expected[np.setdiff1d(np.arange(len(kept)), corrected)].double().mean().float()
     assert torch.allclose(binding.weights(), expected[shuffle] / mean, atol=1e-5)
     assert len(torch.unique(weights)) > 0.99 * len(train)

@@ -37,6 +37,7 @@ def certificate(
     shares = list(found[0]["detected"])
     return Evidence(
         tensor_digest=stored.tensor_digest,
+        settings_digest=stored.manifest.settings_digest,
         dataset=stored.manifest.dataset.identity.id,
         protocol=_protocol(found, settings, notes, criterion),
         measurements=tuple(cells),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from commentary_hub.errors import ManifestInvalid
-from commentary_hub.manifest import Evidence, Manifest, tensor_digest
+from commentary_hub.manifest import Evidence, Manifest
 
 _MANY = 50  # students and parents that are listed of one commentary
 # What can be filtered by is as long as a filter may be (an index of PostgreSQL holds no more than 2,700 bytes a line).
@@ -69,10 +69,10 @@ def describe(
 ) -> Entry:
     """The catalogue's line for a manifest.
 
-    Evidence about other tensors (by digest) says nothing about these and is left out. Raises `ManifestInvalid` for
+    Evidence about another commentary (by digests) says nothing about it and is left out. Raises `ManifestInvalid` for
     what cannot be listed: a text by which it would be found that is too long, or holds a NUL.
     """
-    if evidence is not None and evidence.tensor_digest != tensor_digest(manifest.files):
+    if evidence is not None and not evidence.describes(manifest):
         evidence = None
     low, mean, high = _smallest_gain(evidence)
     students = evidence.protocol.students if evidence else manifest.recipe.students if manifest.recipe else ()

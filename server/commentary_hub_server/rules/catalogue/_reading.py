@@ -16,7 +16,6 @@ from commentary_hub.manifest import (
     TENSORS_INDEX_NAME,
     Evidence,
     Manifest,
-    tensor_digest,
 )
 from commentary_hub_server.rules.catalogue._safetensors import Header, Read, read_header
 from commentary_hub_server.rules.catalogue._shelf import Shelf, StoredFile
@@ -61,7 +60,7 @@ def read_commentary(shelf: Shelf, repo_id: str, revision: str, *, folder: str = 
             evidence = Evidence.from_json(text(EVIDENCE_NAME))
         except (EvidenceError, ArtefactError):
             evidence = None
-        if evidence is not None and evidence.tensor_digest != tensor_digest(manifest.files):
+        if evidence is not None and not evidence.describes(manifest):
             evidence = None
     card = text(CARD_NAME).decode(errors="replace") if prefix + CARD_NAME in names else ""
     return Commentary(repo_id, revision, manifest, evidence, card, files, folder)
