@@ -164,8 +164,8 @@ def example_weights(stored: StoredCommentary, examples: Examples) -> Tensor:
 
 def _weights_at(commentary: Commentary, examples: Examples, rows: Tensor | None, progress: float) -> Tensor:
     parts = []
-    for low in range(0, len(examples), _CHUNK):
-        part = slice(low, low + _CHUNK)
+    # Parts of nearly one size: batch normalisation has nothing to say of a last example alone.
+    for part in torch.arange(len(examples)).tensor_split(-(-len(examples) // _CHUNK)):
         own = None if rows is None else rows[part]
         batch = commentary(Batch(examples.inputs[part], examples.targets[part], rows=own), progress)
         if batch.weights is None:

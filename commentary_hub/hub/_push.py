@@ -81,8 +81,8 @@ def _sound(folder: Path) -> Manifest:
         evidence = Evidence.from_json((folder / EVIDENCE_NAME).read_bytes())
         if not evidence.describes(manifest):
             raise ArtefactError(
-                f"{folder / EVIDENCE_NAME} was measured with other tensors or settings: evaluate this commentary again, "
-                "or remove the file",
+                f"{folder / EVIDENCE_NAME} was measured with other tensors or settings: evaluate this commentary "
+                "again, or remove the file",
                 folder=folder,
             )
     return manifest

@@ -67,8 +67,8 @@ def weights_over_training(stored: StoredCommentary, examples: Examples) -> Weigh
 @torch.no_grad()
 def _weighed(commentary: WeightNetwork, examples: Examples, progress: float) -> Weights:
     parts = []
-    for low in range(0, len(examples), _CHUNK):
-        part = slice(low, low + _CHUNK)
+    # Parts of nearly one size: batch normalisation has nothing to say of a last example alone.
+    for part in torch.arange(len(examples)).tensor_split(-(-len(examples) // _CHUNK)):
         batch = commentary(Batch(examples.inputs[part], examples.targets[part]), progress)
         assert batch.weights is not None
         parts.append(as_numbers(batch.weights))

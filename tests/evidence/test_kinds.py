@@ -10,7 +10,16 @@ from torch import nn
 from commentary_hub.commentaries import Batch, Blend, Commentary, Stage, register
 from commentary_hub.data import Examples, content_keys
 from commentary_hub.errors import EvidenceError
-from commentary_hub.evidence import Settings, Trial, arms_of, cleanlab_filter, evaluate, example_weights, mixup_arm
+from commentary_hub.evidence import (
+    Settings,
+    Trial,
+    _controls,
+    arms_of,
+    cleanlab_filter,
+    evaluate,
+    example_weights,
+    mixup_arm,
+)
 from commentary_hub.evidence._arms import Lessons
 from tests.evidence.problem import CLASSES, MLP, Student, examples, stored, trial
 
@@ -159,6 +168,23 @@ def test_functions_are_weighed_once_or_in_stages(tmp_path):
     torch.testing.assert_close(shuffled.sort(1).values, ours.sort(1).values)
     order = (shuffled[0][:, None] - ours[0][None]).abs().argmin(1)
     torch.testing.assert_close(ours[:, order], shuffled)  # one permutation for all stages
+
+
+class NormalisedWeights(LabelWeights):
+    """Weights that no batch of a single example has."""
+
+    kind = "normalised_weights"
+
+    def forward(self, batch, progress):
+        moved = nn.functional.batch_norm(batch.inputs, None, None, training=True)
+        return batch.weighted(torch.sigmoid(moved[:, 0]))
+
+
+def test_no_example_is_weighed_alone(monkeypatch):
+    monkeypatch.setattr(_controls, "_CHUNK", 8)
+    part = examples(17, 0)  # of which one is left over
+    weights = _controls._weights_at(NormalisedWeights(), part, None, 0.0)
+    assert weights.shape == (17,)
 
 
 def pictures(count, seed):
