@@ -26,6 +26,7 @@ from commentary_hub_server.middleware import Bounded, Observed, prepare_logs
 from commentary_hub_server.routes import catalogue as catalogue_routes
 from commentary_hub_server.routes import hub, pages
 from commentary_hub_server.routes import xet as xet_routes
+from commentary_hub_server.routes.bodies import Awaited
 from commentary_hub_server.rules.accounts import Directory
 from commentary_hub_server.rules.catalogue import Catalogue
 from commentary_hub_server.rules.membership import Membership, viewer_of
@@ -40,7 +41,16 @@ from commentary_hub_server.rules.repositories import (
     object_key,
 )
 from commentary_hub_server.rules.uploads import Uploads
-from commentary_hub_server.rules.xet import DatabaseIndex, Scope, Signer, StoredXorbs, XetService
+from commentary_hub_server.rules.xet import (
+    DatabaseIndex,
+    Scope,
+    Signer,
+    StoredXorbs,
+    XetService,
+    forget_file,
+    from_text,
+    has_file,
+)
 from commentary_hub_server.settings import Settings
 from commentary_hub_server.store import Leases, Objects, connect, migrate, one_at_a_time, open_objects
 
@@ -81,6 +91,14 @@ class _XetFiles:
         assert self.service is not None
         return self.service.read_file(repository, xet, start, length)
 
+    def has(self, connection: Connection, repository: str, xet: str) -> bool:
+        """See `XetFiles`."""
+        return has_file(connection, repository, from_text(xet))
+
+    def forget(self, connection: Connection, repository: str, xet: str) -> None:
+        """See `XetFiles`."""
+        forget_file(connection, repository, from_text(xet))
+
 
 def open_world(settings: Settings) -> World:
     """Open (and on the first start, make) everything in the data folder; raises `CommentaryHubError` in one line."""
@@ -113,12 +131,15 @@ def open_world(settings: Settings) -> World:
         own = None if account is None else account.quota_bytes
         return (settings.quota_bytes if own is None else own) or None
 
+    def lock(connection: Connection, repository: str) -> None:
+        repositories.lock(connection, int(repository))
+
     def room(connection: Connection, repository: str) -> None:
         found = repositories.by_id(int(repository))
         if found is not None:
             quota.demand(found.owner, arriving=True, connection=connection)
 
-    uploads, index = Uploads(objects, leases), DatabaseIndex(engine, room)
+    uploads, index = Uploads(objects, leases), DatabaseIndex(engine, lock, room)
     quota = Quota(engine, limit, index.held_bytes, uploads.pending_bytes)
     repositories, files = Repositories(engine, indexer, quota), _XetFiles()
 
@@ -161,6 +182,7 @@ def build_app(settings: Settings, world: World | None = None) -> FastAPI:
         world.uploads, world.quota, public_url=settings.public_url.rstrip("/"),
         accel_prefix=settings.accel_prefix or None,
         redirect_s=settings.redirect_s or None,
+        spools=settings.data_dir,
     )  # fmt: skip
     app = FastAPI(title="Commentary Hub", version="1", description=DESCRIPTION, docs_url=None, redoc_url=None)
     app.state.world = world
@@ -190,13 +212,14 @@ def build_app(settings: Settings, world: World | None = None) -> FastAPI:
     app.include_router(
         catalogue_routes.build_router(world.catalogue, world.shelf, lambda r: viewer_of(doors.profile(r)))
     )
-    app.include_router(xet_routes.build_router(world.xet, authorise, admit, doors.base), tags=["xet"])
+    app.include_router(xet_routes.build_router(world.xet, authorise, admit, doors.base, doors.spools), tags=["xet"])
     app.include_router(hub.build_router(doors))
     app.include_router(
         pages.build_router(world.catalogue, world.shelf, membership, world.secret, secure=secure),
         include_in_schema=False,
     )
     app.add_middleware(Bounded, knows=lambda header: doors.bearer(header).user is not None)
+    app.add_middleware(Awaited)
     app.add_middleware(Observed, metrics=metrics, rate_limit=settings.rate_limit)
     app.add_middleware(hub.raw_path_middleware)
     return app

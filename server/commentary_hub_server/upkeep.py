@@ -7,7 +7,7 @@ import shutil
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,16 +15,17 @@ from typing import Any
 from sqlalchemy import Connection, String, cast, delete, insert, select
 from sqlalchemy.exc import IntegrityError
 
-from commentary_hub.errors import CommentaryHubError, HubConflict
+from commentary_hub.errors import CommentaryHubError, HubConflict, HubNotFound
 from commentary_hub_server.app import World
 from commentary_hub_server.rules.repositories import File, object_key, read_folder, tree_id
 from commentary_hub_server.rules.repositories.tables import blobs, commits, holdings, refs, repositories
-from commentary_hub_server.rules.xet import from_text, verify_xorb, xorb_key
+from commentary_hub_server.rules.xet import forget_file, from_text, to_text, verify_xorb, xorb_key
 from commentary_hub_server.rules.xet.tables import chunks, file_xorbs, files, holders, xorbs
 from commentary_hub_server.settings import Settings
 from commentary_hub_server.store import connect, private_file
 from commentary_hub_server.store.tables import leases
 
+_PUSH_S = 24 * 3600  # from the shard of a push to its commit
 _UPKEEP = "upkeep"  # the lease that keeps a backup and a collection apart
 
 
@@ -136,15 +137,12 @@ def collect(world: World, *, older_than_s: float) -> tuple[int, int]:
     with _alone(world.engine):
         world.leases.forget_ended()
         _forget_repositories(world)
+        _forget_uncommitted(world, time.time() - max(older_than_s, _PUSH_S))
         for prefix in ("objects", "parts", "xorbs"):
             for key, modified, length in list(world.objects.keys(prefix)):
-                if modified >= before:
-                    continue
-                with world.leases.condemned(key) as connection:
-                    if connection is not None and not _is_needed(connection, prefix, key.rpartition("/")[2], before):
-                        size += length
-                        world.objects.delete(key)
-                        count += 1
+                if modified < before and _take_away(world, prefix, key, before):
+                    size += length
+                    count += 1
         with world.engine.begin() as connection:
             unheld = blobs.c.sha256.not_in(select(holdings.c.sha256).where(holdings.c.removed.is_(False)))
             count += connection.execute(delete(blobs).where(blobs.c.created_at < before, unheld)).rowcount
@@ -152,21 +150,41 @@ def collect(world: World, *, older_than_s: float) -> tuple[int, int]:
     return count, size
 
 
-def _is_needed(connection: Connection, prefix: str, name: str, before: float) -> bool:
-    """Whether a repository holds an object; a xorb that nobody needs is forgotten by the index at once."""
+def _take_away(world: World, prefix: str, key: str, before: float) -> bool:
+    """Delete an object that nobody needs; ``False`` where somebody does."""
+    name = key.rpartition("/")[2]
+    if prefix == "xorbs":
+        # Forgotten for good before its bytes go: a kill in between leaves bytes without a row, which are collected
+        # next time; a row without bytes would stand for a xorb that nobody can read.
+        with world.leases.condemned(key) as connection:
+            if connection is None or not _forget_xorb(connection, from_text(name), before):
+                return False
+    with world.leases.condemned(key) as connection:
+        if connection is None or _is_needed(connection, prefix, name):
+            return False
+        world.objects.delete(key)
+    return True
+
+
+def _is_needed(connection: Connection, prefix: str, name: str) -> bool:
+    """Whether a repository holds an object, or the index knows a xorb."""
     if prefix == "parts":
         return False
     if prefix == "objects":
         held = (holdings.c.sha256 == name) & holdings.c.removed.is_(False) & holdings.c.xet.is_(None)
         return connection.execute(select(holdings.c.sha256).where(held).limit(1)).first() is not None
-    xorb = from_text(name)
-    live = (holders.c.xorb == xorb) & (holders.c.until > before)
-    if connection.execute(select(holders.c.xorb).where(live).limit(1)).first() is not None:
-        return True
-    for table, column in ((holders, holders.c.xorb), (file_xorbs, file_xorbs.c.xorb), (chunks, chunks.c.xorb)):
+    return connection.execute(select(xorbs.c.hash).where(xorbs.c.hash == from_text(name))).first() is not None
+
+
+def _forget_xorb(connection: Connection, xorb: bytes, before: float) -> bool:
+    """Take a xorb out of the index; ``False`` where somebody holds it, or a file is made of it."""
+    live = select(holders.c.xorb).where(holders.c.xorb == xorb, holders.c.until > before)
+    for needed in (live, select(file_xorbs.c.xorb).where(file_xorbs.c.xorb == xorb)):
+        if connection.execute(needed.limit(1)).first() is not None:
+            return False
+    for table, column in ((holders, holders.c.xorb), (chunks, chunks.c.xorb), (xorbs, xorbs.c.hash)):
         connection.execute(delete(table).where(column == xorb))
-    connection.execute(delete(xorbs).where(xorbs.c.hash == xorb))
-    return False
+    return True
 
 
 def _forget_repositories(world: World) -> None:
@@ -175,6 +193,22 @@ def _forget_repositories(world: World) -> None:
     with world.engine.begin() as connection:
         for table in (files, file_xorbs, holders):
             connection.execute(delete(table).where(table.c.repository.not_in(alive)))
+
+
+def _forget_uncommitted(world: World, before: float) -> None:
+    """Forget the Xet files of pushes that were given up, which would take their owner's room for good."""
+    old = files.c.created_at < before
+    with world.engine.execution_options(read_only=True).connect() as connection:
+        found = connection.execute(select(files.c.repository).where(old).distinct()).scalars().all()
+    for number in found:
+        mine = (holdings.c.repository_id == int(number)) & holdings.c.xet.is_not(None) & holdings.c.removed.is_(False)
+        with suppress(HubNotFound), world.engine.begin() as connection:
+            world.repositories.lock(connection, int(number))  # a commit that names one has noted it, or comes later
+            noted = set(connection.execute(select(holdings.c.xet).where(mine)).scalars())
+            theirs = select(files.c.hash).where(old, files.c.repository == number)
+            for digest in connection.execute(theirs).scalars().all():
+                if to_text(digest) not in noted:
+                    forget_file(connection, number, digest)
 
 
 @contextmanager
@@ -207,14 +241,29 @@ def back_up(settings: Settings, folder: Path) -> None:
         raise CommentaryHubError(f"{settings.data_dir} holds no hub: name its --data-dir", path=settings.data_dir)
     engine = connect(settings.database)
     try:
-        with _alone(engine):
+        with _alone(engine), _whole(folder):
             _copy(settings.data_dir, folder)
     finally:
         engine.dispose()
 
 
+@contextmanager
+def _whole(folder: Path) -> Iterator[None]:
+    """A new folder that is filled, or gone again where that fails; raises `CommentaryHubError` in one line."""
+    made = False
+    try:
+        folder.mkdir(parents=True)
+        made = True
+        yield
+    except (OSError, sqlite3.Error) as error:
+        if made:
+            shutil.rmtree(folder, ignore_errors=True)
+        # Of all that could not be copied, the first: (source, target, why).
+        why = "{0}: {2}".format(*error.args[0][0]) if isinstance(error, shutil.Error) else str(error)
+        raise CommentaryHubError(f"no backup in {folder}: {why}; mend that, then back up again", path=folder) from error
+
+
 def _copy(data_dir: Path, folder: Path) -> None:
-    folder.mkdir(parents=True)
     private_file(folder / "hub.sqlite3")
     source, target = sqlite3.connect(data_dir / "hub.sqlite3"), sqlite3.connect(folder / "hub.sqlite3")
     try:
@@ -227,4 +276,6 @@ def _copy(data_dir: Path, folder: Path) -> None:
     if (data_dir / "secret").is_file():
         shutil.copy2(data_dir / "secret", folder / "secret")
     if (data_dir / "objects").is_dir():
-        shutil.copytree(data_dir / "objects", folder / "objects", ignore=shutil.ignore_patterns(".writing-*"))
+        # What is still arriving comes and goes while it is copied, and nobody could complete it here.
+        arriving = shutil.ignore_patterns(".writing-*", "parts")
+        shutil.copytree(data_dir / "objects", folder / "objects", ignore=arriving)

@@ -152,3 +152,15 @@ def test_what_was_deleted_for_good_is_gone_from_old_revisions_only(world, repo):
     assert check(world).problems == []
     assert upload(world, repo, b"big" * 100_000) == sha256
     assert world.history.open(repo, old, "big.bin") is not None
+
+
+@on_s3_too
+def test_a_file_that_came_inside_its_commit_is_shown_by_a_branch_too(world, repo):
+    files = {"README.md": b"# A card", "f/large.txt": b"t" * 100_000}
+    commit(world, repo, files)
+    for data in files.values():
+        with pytest.raises(HubConflict, match="delete the file in a commit first"):
+            world.history.remove(repo, [hashlib.sha256(data).hexdigest()])
+    assert contents(world, repo) == files
+    assert world.history.large_files(repo) == []
+    commit(world, repo, {"b.txt": b"b"})

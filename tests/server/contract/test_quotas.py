@@ -13,10 +13,10 @@ from commentary_hub.errors import HubConflict
 from commentary_hub_server.app import open_world
 from commentary_hub_server.rules.repositories import Quota
 from commentary_hub_server.rules.repositories.tables import repositories
-from commentary_hub_server.rules.xet import Scope, chunk_hash, xorb_hash
+from commentary_hub_server.rules.xet import Scope, chunk_hash, file_hash, to_text, xorb_hash
 from commentary_hub_server.rules.xet.tables import holders, xorbs
 from tests.server.contract.steps import commit, upload
-from tests.server.xet.test_hostile import accept_xorb, chunk
+from tests.server.xet.test_hostile import accept_xorb, chunk, lone_shard
 
 pytestmark = pytest.mark.xdist_group("storage")
 LIMIT, PIECE = 100_000, 30_000
@@ -50,7 +50,19 @@ def send_xorb(world, repo, data):
     accept_xorb(world.xet, Scope("ada", str(repo.id), "write", 2**40), name, chunk(data))
 
 
-WAYS = {"objects": [send_object], "text": [send_text], "xorbs": [send_xorb], "mixed": [send_object, send_xorb]}
+def send_file(world, repo, data):
+    """All of a push but its commit."""
+    send_xorb(world, repo, data)
+    world.xet.accept_shard(Scope("ada", str(repo.id), "write", 2**40), lone_shard(data))
+
+
+WAYS = {
+    "objects": [send_object],
+    "text": [send_text],
+    "xorbs": [send_xorb],
+    "files": [send_file],
+    "mixed": [send_object, send_xorb, send_text],
+}
 
 
 def accepted(way, world, repo, data):
@@ -139,3 +151,51 @@ def test_a_repository_moves_only_where_there_is_room(workers):
     world.repositories.move(repo, "ada", "renamed")  # the same owner needs no room
     world.directory.set_quota("lab", PIECE)
     assert world.repositories.move(repo, "lab", "set").owner == "lab"
+
+
+@pytest.mark.parametrize("way", [send_xorb, send_file])
+def test_what_was_never_committed_takes_room_from_whatever_else_comes(workers, way):
+    world, repo = workers[0]
+    for _ in range(ROOM):
+        way(world, repo, os.urandom(PIECE))
+    for more in (send_object, send_text, send_xorb, send_file):
+        assert not accepted(more, world, repo, os.urandom(PIECE))
+    assert not accepted(send_text, world, repo, os.urandom(2_000_000))
+    assert used(world) == (0, ROOM * (PIECE + 8))
+
+
+@pytest.mark.parametrize("way", [send_xorb, send_file])
+def test_a_repository_moves_with_all_that_is_on_its_way_to_it(workers, way):
+    world, repo = workers[0]
+    world.directory.add_org("lab", member="ada")
+    way(world, repo, os.urandom(PIECE))
+    world.directory.set_quota("lab", PIECE + 7)
+    with pytest.raises(HubConflict, match="lab would have more than"):
+        world.repositories.move(repo, "lab", "set")
+    world.directory.set_quota("lab", PIECE + 8)
+    key = f"parts/{repo.id}-{'a' * 64}/00001"
+    world.objects.put(key, [b"x"])
+    with pytest.raises(HubConflict, match="lab would have more than"):
+        world.repositories.move(repo, "lab", "set")
+    assert world.repositories.by_id(repo.id).owner == "ada"
+    world.objects.delete(key)
+    world.repositories.move(repo, "lab", "set")
+    assert accepted(send_text, world, workers[1][1], os.urandom(LIMIT))  # ada's room is free again
+
+
+def test_xorbs_of_another_owner_need_room_like_those_that_were_sent(workers):
+    """Else two accounts would pass bytes on for ever: what one deletes, the other one still holds."""
+    world, repo = workers[0]
+    world.directory.add_user("eve")
+    theirs, data = world.repositories.create("dataset", "eve", "set", private=False), os.urandom(LIMIT + 1)
+    send_file(world, theirs, data)
+    scope = Scope("ada", str(repo.id), "write", 2**40)
+    with pytest.raises(HubConflict, match="ada would have more than"):
+        world.xet.accept_shard(scope, lone_shard(data))
+    name = to_text(file_hash([(chunk_hash(data), len(data))]))
+    with pytest.raises(HubConflict, match="ada would have more than"):
+        world.xet.copy_file(str(theirs.id), str(repo.id), name)
+    with world.engine.connect() as connection:
+        assert connection.execute(select(holders.c.repository)).scalars().all() == [str(theirs.id)]
+    world.directory.set_quota("ada", LIMIT + 9)
+    assert world.xet.accept_shard(scope, lone_shard(data)) is True

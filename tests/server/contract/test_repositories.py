@@ -183,6 +183,9 @@ def test_many_paths_read_each_folder_once(world, repo, monkeypatch):
     found = world.history.nodes(made, asked)
     assert [node is not None for node in found] == [n % 400 < 300 for n in range(2000)]
     assert len(reads) == 3
+    monkeypatch.setattr(_trees, "_ENTRIES", 2)
+    assert world.history.nodes(made, asked) == found  # with one folder in memory, it takes longer
+    assert len(reads) > 300
 
 
 def test_what_one_commit_writes_and_describes_is_bounded(world, repo, monkeypatch):
@@ -200,6 +203,25 @@ def test_what_one_commit_writes_and_describes_is_bounded(world, repo, monkeypatc
         commit(world, repo, {f"commentaries/{name}/{path}": data for path, data in files.items() if len(data) < 30_000})
     assert [one.folder for one in world.catalogue.of_repository("ada/Set")] == ["commentaries/a", "commentaries/b"]
     assert "commentaries/c" in world.repositories.get("dataset", "ada/Set").problem
+
+
+def test_a_folder_is_bounded_and_one_that_is_larger_may_shrink(world, repo, monkeypatch):
+    commit(world, repo, {f"old/{n:03}.txt": b"" for n in range(40)})
+    monkeypatch.setattr(_trees, "MAX_FOLDER_BYTES", 3000)
+    with pytest.raises(InputError, match="put its files into sub-folders"):
+        commit(world, repo, {f"new/{n:03}.txt": b"" for n in range(40)})
+    with pytest.raises(InputError, match="put its files into sub-folders"):
+        commit(world, repo, {"old/more.txt": b""})
+    commit(world, repo, {f"new/{n // 10}/{n:03}.txt": b"" for n in range(40)})
+    world.history.commit(repo, "main", [Change("old/007.txt", delete_file=True)], title="t", author="ada")
+    commit(world, repo, {"old/001.txt": b"1"})  # of the same length
+    assert len(contents(world, repo)) == 79
+    monkeypatch.setattr(_trees, "MAX_CHANGED_BYTES", 3000)  # of one folder more than there is room for in all
+    with pytest.raises(InputError, match="make several commits"):
+        commit(world, repo, {"new/0/000.txt": b"0", "new/3/030.txt": b"0", "old/001.txt": b"2"})
+    commit(world, repo, {"new/0/000.txt": b"0", "new/3/030.txt": b"0"})
+    world.history.commit(repo, "main", [Change("old", delete_folder=True)], title="t", author="ada")
+    assert check(world).problems == []
 
 
 def test_commentaries_inside_a_dataset_are_called_like_a_manifest(world, repo):

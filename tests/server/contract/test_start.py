@@ -1,5 +1,6 @@
 """Starting: tables, secrets, several processes at once. The same on every database and object store."""
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -60,6 +61,20 @@ def test_what_could_not_be_stored_is_in_no_error(settings):
     with pytest.raises(DatabaseError) as error, world.engine.begin() as connection:
         connection.execute(text("INSERT INTO nowhere VALUES (:secret)"), {"secret": "of ada"})
     assert "of ada" not in str(error.value)
+    world.engine.dispose()
+
+
+def test_xet_files_of_before_begin_a_new_day(tmp_path):
+    settings = Settings(data_dir=tmp_path)
+    engine = connect(settings.database)
+    migrate(engine, "0005")
+    with engine.begin() as connection:
+        connection.execute(text("INSERT INTO xet_files VALUES ('1', x'00', x'00', x'00')"))
+    engine.dispose()
+    world = open_world(settings)
+    with world.engine.connect() as connection:
+        created_at = connection.execute(text("SELECT created_at FROM xet_files")).scalar_one()
+    assert abs(created_at - time.time()) < 60
     world.engine.dispose()
 
 

@@ -18,7 +18,7 @@ from commentary_hub_server.app import build_app
 from commentary_hub_server.rules.repositories import object_key
 from commentary_hub_server.rules.xet import Scope, chunk_hash, to_text, xorb_hash
 from tests.server.hub.running import running
-from tests.server.xet.test_hostile import accept_xorb, chunk
+from tests.server.xet.test_hostile import accept_xorb, chunk, lone_shard
 
 SHA = hashlib.sha256(b"secret text").hexdigest()
 PLACES = {
@@ -347,9 +347,9 @@ def test_a_grant_is_never_worth_more_than_the_token_that_asked_for_it(hub):
     number = {name: world.repositories.get("dataset", f"gil/{name}").id for name in ("own", "private", "link")}
     held = chunk_hash(data)
     later = int(time.time()) + 60
-    accept_xorb(
-        world.xet, Scope("gil", str(number["private"]), "write", later), xorb_hash([(held, len(data))]), chunk(data)
-    )
+    private = Scope("gil", str(number["private"]), "write", later)
+    accept_xorb(world.xet, private, xorb_hash([(held, len(data))]), chunk(data))
+    world.xet.accept_shard(private, lone_shard(data))
     whole, only = hub.token("gil"), hub.token("gil", only_repo="dataset/gil/own")
 
     def asked(token):

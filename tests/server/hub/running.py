@@ -30,7 +30,10 @@ def running(folder, port=0, **settings):
     listener = socket.socket()
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind(("127.0.0.1", port))
-    server = uvicorn.Server(uvicorn.Config(build_app(settings, world), log_level="error", access_log=False))
+    config = uvicorn.Config(
+        build_app(settings, world), log_level="error", access_log=False, forwarded_allow_ips=settings.proxy_hosts
+    )
+    server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
     while not server.started:

@@ -17,7 +17,8 @@ from tests.server.hub.asking import DATA, commit, http
 
 
 def test_ids_of_one_segment_are_the_administrators(hub, api, tmp_path):
-    hub.world.directory.add_org("_")
+    if hub.world.directory.owner("_") is None:
+        hub.world.directory.add_org("_")
     admin = HfApi(endpoint=hub.url, token=_admin(hub))
     with pytest.raises(HfHubHTTPError, match="403"):
         api.create_repo("_/digits", repo_type=DATA)
@@ -179,3 +180,21 @@ def test_the_old_name_leads_to_the_new_one_until_it_is_taken(api, repo):
     assert reply.headers["location"] == f"{api.endpoint}/api/datasets/ada/new-name/revision/main?blobs=true"
     api.create_repo(repo, repo_type=DATA)
     assert api.dataset_info(repo).id == repo
+
+
+def test_a_former_name_deletes_nothing(hub, api, repo):
+    kept = f"{repo}-backup"
+    api.move_repo(repo, kept, repo_type=DATA)
+    with pytest.raises(RepositoryNotFoundError):
+        api.delete_repo(repo, repo_type=DATA)
+    api.delete_repo(repo, repo_type=DATA, missing_ok=True)
+    assert api.dataset_info(kept).id == kept
+    # Without an owner, the one of the administrators is meant where one's own has another name by now.
+    if hub.world.directory.owner("_") is None:
+        hub.world.directory.add_org("_")
+    name = repo.split("/")[1]
+    hub.world.repositories.create(DATA, "_", name, private=False)
+    assert http(api, "DELETE", "/api/repos/delete", json={"name": name, "type": DATA}).status_code == 403
+    assert api.dataset_info(kept).id == kept
+    api.delete_repo(kept.upper(), repo_type=DATA)
+    assert not api.repo_exists(kept, repo_type=DATA)

@@ -1,6 +1,7 @@
 """Forms of our own only, sessions, throttling, no open redirects, everything escaped, private as missing."""
 
 import dataclasses
+import os
 import re
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -231,6 +232,18 @@ def test_raw_files_and_pictures_are_never_run(made):
     picture = client.get(f"/datasets/{repo}/picture/main/plots/samples.png")
     assert picture.headers["content-type"] == "image/png"
     assert "sandbox" in picture.headers["content-security-policy"]
+
+
+def test_a_large_picture_is_read_piece_by_piece(made, monkeypatch):
+    app, _, shelf, _ = made
+    data = b"\x89PNG\r\n\x1a\n" + os.urandom(5 << 19)
+    shelf.commits["ada/digits-example-weights-0"][-1][1]["plots/large.png"] = data
+    lengths, read = [], shelf.read
+    monkeypatch.setattr(shelf, "read", lambda *asked: lengths.append(asked[-1]) or read(*asked))
+    picture = TestClient(app).get("/datasets/ada/digits-example-weights-0/picture/main/plots/large.png")
+    assert picture.content == data
+    assert (picture.headers["content-length"], picture.headers["content-type"]) == (str(len(data)), "image/png")
+    assert lengths == [1 << 20] * 3
 
 
 def test_what_strangers_write_is_escaped_everywhere(made):

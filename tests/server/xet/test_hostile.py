@@ -5,7 +5,9 @@ import os
 import random
 import struct
 import time
+from dataclasses import replace
 
+import blake3
 import lz4.frame
 import pytest
 
@@ -59,6 +61,20 @@ def shard(
     body = struct.pack("<32sIIQ", file_hash(LEAVES), 3 << 30, n, 0) + struct.pack("<32sIIII", xorb, 0, total, 0, 3)
     body += (range_hash(h for h, _ in LEAVES) if proof is None else proof) + bytes(16) + swapped + bytes(16)
     return struct.pack("<32sQQ", TAG, 2, 0) + body + END + END
+
+
+def part_shard(xorb: bytes, leaves: list[tuple[bytes, int]], start: int) -> bytes:
+    """A shard of one file: the chunks ``leaves`` of a xorb, which begin at number ``start``."""
+    size = sum(length for _, length in leaves)
+    body = struct.pack("<32sIIQ", file_hash(leaves), 1 << 31, 1, 0)
+    body += struct.pack("<32sIIII", xorb, 0, size, start, start + len(leaves))
+    return struct.pack("<32sQQ", TAG, 2, 0) + body + range_hash(h for h, _ in leaves) + bytes(16) + END + END
+
+
+def lone_shard(content: bytes) -> bytes:
+    """A shard of one file: a xorb of one chunk."""
+    leaves = [(chunk_hash(content), len(content))]
+    return part_shard(xorb_hash(leaves), leaves, 0)
 
 
 def accept_xorb(service: XetService, scope: Scope, digest: bytes, data: bytes) -> bool:
@@ -151,7 +167,7 @@ def test_what_a_small_shard_makes_the_hub_read_is_bounded_before_it_reads(
 ) -> None:
     accept_xorb(service, A, NAME, XORB)
     for thing in (MemoryIndex, MemoryXorbs):
-        for name in ("xorb", "holders", "lease", "file", "pieces", "get_range", "hold"):
+        for name in ("xorb", "holders", "take", "file", "pieces", "get_range", "hold"):
             if hasattr(thing, name):
                 monkeypatch.setattr(thing, name, lambda *_: pytest.fail("asked before the bounds"))
     with pytest.raises(XetRefused, match="a shard may have"):
@@ -198,9 +214,33 @@ def test_other_repositories_are_invisible(service: XetService) -> None:
 
 def test_answers_hide_chunk_hashes(service: XetService) -> None:
     accept_xorb(service, A, NAME, XORB)
+    service.accept_shard(A, shard())
     answer = service.known_chunk(A, LEAVES[0][0])
     assert not any(digest in answer for digest, _ in LEAVES)
     assert parse_shard(answer).xorbs[0].hash == NAME
+
+
+def test_answers_describe_only_chunks_of_files_that_the_asker_may_read(service: XetService) -> None:
+    """A xorb that a private and a public repository share; who builds on the public part learns no more of it."""
+    service = XetService(MemoryXorbs(), MemoryIndex(), service.signer, lambda _scope, repo: repo == "ann/open")
+    accept_xorb(service, A, NAME, XORB)
+    service.accept_shard(A, shard())
+    public, shared = replace(A, repo="ann/open"), part_shard(NAME, LEAVES[1:2], 1)
+    accept_xorb(service, public, NAME, XORB)
+    service.accept_shard(public, shared)
+    for _ in range(2):
+        answer = service.known_chunk(B, LEAVES[1][0])
+        (told,) = parse_shard(answer).xorbs
+        key = answer[-200:][72:104]
+        keyed = [blake3.blake3(digest, key=key).digest() for digest, _ in LEAVES]
+        assert [digest in keyed for digest, _ in told.chunks] == [False, True, False]
+        assert told.chunks[1] == (keyed[1], LEAVES[1][1])
+        assert [told.chunks[n][1] for n in (0, 2)] == [1, 1]
+        for secret in (0, 2):
+            with pytest.raises(Unknown):
+                service.known_chunk(B, LEAVES[secret][0])
+        service.accept_shard(B, shared)  # now it holds the xorb itself
+    assert len(parse_shard(service.known_chunk(A, LEAVES[0][0])).xorbs) == 1
 
 
 def test_grants(service: XetService) -> None:
@@ -238,7 +278,7 @@ def test_a_xorb_is_the_same_in_pieces_that_are_cut_anywhere(service: XetService,
         assert service.keep_xorb(A, upload) is True
     service.accept_shard(A, shard())
     assert b"".join(service.read(A, file_hash(LEAVES))) == b"".join(PARTS)
-    assert service.stored(NAME, 0, 2**20) == XORB  # what follows the chunks is not kept
+    assert b"".join(service.stored(NAME, 0, 2**20)) == XORB  # what follows the chunks is not kept
 
 
 def test_a_xorb_that_is_wrong_is_refused_before_all_of_it_came(service: XetService) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import binascii
 import json
+from collections.abc import Iterable
 from contextlib import nullcontext
 from typing import Any
 
@@ -15,6 +16,7 @@ from fastapi.responses import JSONResponse, Response
 
 from commentary_hub.errors import ArtefactError, InputError
 from commentary_hub.manifest import split_card
+from commentary_hub_server.routes.bodies import spooled
 from commentary_hub_server.routes.hub._addresses import plain
 from commentary_hub_server.routes.hub._doors import Doors, Refused
 from commentary_hub_server.routes.hub._repositories import Payload
@@ -23,7 +25,6 @@ from commentary_hub_server.rules.repositories import KINDS, Change, File, Reposi
 MAX_INLINE_BYTES = 1 << 20  # a larger file, or one that is not text, goes by Xet or LFS
 LARGE_BODY_BYTES = 8 << 20  # from here on, few at a time: a body takes several times its size while it is read
 LARGE_BODIES = 2
-BODY_S = 1800  # for a body to arrive; a large one keeps others waiting
 MAX_FILES = 20_000
 MAX_OPERATIONS = 50_000
 
@@ -69,18 +70,20 @@ def _add(router: APIRouter, doors: Doors, kind: str, large: asyncio.Semaphore) -
     @router.post(f"{base}/commit/{{revision}}", summary="Commit, all or nothing", name=f"{kind}_commit")
     async def commit(request: Request, owner: str, name: str, revision: str, create_pr: bool = False) -> dict[str, Any]:
         # Who may not write here sends nothing: the body is read last.
-        repository = await run_in_threadpool(doors.repository, request, kind, owner, name, write=True)
+        await run_in_threadpool(doors.repository, request, kind, owner, name, write=True)
         if create_pr:
             raise Refused(400, "Pull requests are not hosted here: commit to a branch")
-        async with large if _is_large(request) else nullcontext():
-            try:
-                body = await asyncio.wait_for(request.body(), BODY_S)
-            except TimeoutError as error:
-                raise Refused(408, f"a commit has to arrive within {BODY_S} seconds: send it again") from error
-            return await run_in_threadpool(apply, request, repository, revision, body)
+        # Who sends slowly keeps nobody waiting: all of it has arrived before its turn comes.
+        async with (
+            spooled(request.stream(), doors.spools) as (body, size),
+            large if size > LARGE_BODY_BYTES else nullcontext(),
+        ):
+            return await run_in_threadpool(apply, request, owner, name, revision, body)
 
-    def apply(request: Request, repository: Repository, revision: str, body: bytes) -> dict[str, Any]:
+    def apply(request: Request, owner: str, name: str, revision: str, body: Iterable[bytes]) -> dict[str, Any]:
         header, changes = _parse(body)
+        # A body may take long to arrive: what counts is who may write now.
+        repository = doors.repository(request, kind, owner, name, write=True)
         profile = doors.demand_user(request)
         assert profile.user is not None
         for change in changes:
@@ -98,11 +101,6 @@ def _add(router: APIRouter, doors: Doors, kind: str, large: asyncio.Semaphore) -
         )
         web = f"{doors.base(request)}{'/datasets' if kind == 'dataset' else ''}/{repository.name}/commit/{made.id}"
         return {"success": True, "commitOid": made.id, "commitUrl": web, "hookOutput": ""}
-
-
-def _is_large(request: Request) -> bool:
-    announced = request.headers.get("content-length", "")
-    return not announced.isdecimal() or int(announced[:20]) > LARGE_BODY_BYTES
 
 
 def _is_inline(line: dict[str, Any]) -> bool:
@@ -130,11 +128,11 @@ def _take_xet(doors: Doors, repository: Repository, sha256: str) -> None:
         doors.history.note_upload(repository, sha256, size, xet=name)
 
 
-def _parse(body: bytes) -> tuple[dict[str, Any], list[Change]]:
+def _parse(lines: Iterable[bytes]) -> tuple[dict[str, Any], list[Change]]:
     """The commit's header and its changes; raises `InputError` for what is not NDJSON of known operations."""
     header: dict[str, Any] = {}
     changes: list[Change] = []
-    for number, line in enumerate(body.splitlines(), 1):
+    for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
@@ -94,6 +95,7 @@ class Doors:
     public_url: str = ""
     accel_prefix: str | None = None
     redirect_s: int | None = None
+    spools: Path | None = None  # where large bodies wait until they are whole; the system's temporary folder
 
     def base(self, request: Request) -> str:
         """Where the world reaches this hub: as set, or as it was asked."""

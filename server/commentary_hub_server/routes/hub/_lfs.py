@@ -77,11 +77,7 @@ def _add_files(router: APIRouter, doors: Doors, kind: str) -> None:
         sha256s = asked.get("sha") if isinstance(asked, dict) else None
         if not isinstance(sha256s, list) or len(sha256s) > MAX_BATCH or not all(map(_is_sha256, sha256s)):
             raise Refused(400, f"deletions.sha is a list of at most {MAX_BATCH} sha256")
-        gone = doors.history.remove(repository, sha256s)
-        for xet in gone:
-            doors.xet.forget_file(str(repository.id), xet)
-        if gone:
-            doors.history.begin_epoch(repository)
+        doors.history.remove(repository, sha256s)
         return {"success": True}
 
     @router.post(f"{base}/duplicate", summary="Take large files to another repository", name=f"{kind}_lfs_copy")

@@ -54,8 +54,10 @@ def _add_changes(router: APIRouter, doors: Doors) -> None:
     def delete(request: Request, payload: Payload) -> dict[str, bool]:
         kind, owner, name = _named(payload, doors.demand_user(request))
         if "/" not in str(payload.get("name")) and not payload.get("organization"):
-            owner = owner if doors.repositories.get(kind, f"{owner}/{name}") is not None else SHORT
+            owner = owner if _bears(doors.repositories.get(kind, f"{owner}/{name}"), owner, name) else SHORT
         repository = doors.repository(request, kind, owner, name, write=True)
+        if not _bears(repository, owner, name):
+            raise Refused(404, "Repository not found", "RepoNotFound")
         doors.repositories.delete(repository)
         return {"success": True}
 
@@ -156,6 +158,11 @@ def _named(payload: dict[str, Any], profile: Profile) -> tuple[str, str, str]:
         owner, _, name = name.partition("/")
     assert profile.user is not None
     return str(payload.get("type", "model")), str(owner or profile.user.name), name
+
+
+def _bears(repository: Repository | None, owner: str, name: str) -> bool:
+    """Whether a repository has this name now: a former name leads to it, and deletes nothing."""
+    return repository is not None and repository.name.lower() == f"{owner}/{name}".lower()
 
 
 def pointer_bytes(file: File) -> int:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from html import escape
 from typing import TypeVar
 
 from fastapi import APIRouter, Request
-from fastapi.responses import Response
+from fastapi.responses import Response, StreamingResponse
 
 from commentary_hub.errors import TensorFileInvalid
 from commentary_hub_server.routes.pages._site import Site
@@ -16,6 +16,7 @@ from commentary_hub_server.rules.catalogue import Place, StoredFile, difference,
 MAX_FILES = 150
 MAX_TEXT_BYTES = 60_000  # escaped, this stays below a page's 150 kB
 MAX_PICTURE_BYTES = 8 * 1024 * 1024
+_PIECE = 1 << 20
 MAX_TENSORS, MAX_NAME = 500, 200
 MAX_HEADER_CHARACTERS = 40_000  # of tensors' names, and of metadata, as a page holds them
 MAX_REVISIONS = 100
@@ -67,23 +68,32 @@ def add_files(router: APIRouter, site: Site) -> None:
             is_picture=path.lower().endswith(_PICTURE_NAMES),
         )  # fmt: skip
 
+    _add_pictures(router, site)
+    _add_history(router, site)
+
+
+def _add_pictures(router: APIRouter, site: Site) -> None:
     @router.get("/datasets/{owner}/{name}/picture/{revision}/{path:path}")
     def picture(request: Request, owner: str, name: str, revision: str, path: str) -> Response:
         place, commit = _at(site, request, owner, name, revision)
         file = _file(site, place, commit, path)
         if place is None or commit is None or file is None or file.size_bytes > MAX_PICTURE_BYTES:
             return site.missing(request)
-        data = site.shelf.read(place.repo_id, commit, path, 0, MAX_PICTURE_BYTES)
+        first = site.shelf.read(place.repo_id, commit, path, 0, _PIECE)
         # By its first bytes, never by its name: what is not a picture is not served from here.
-        kind = next((kind for magic, kind in _PICTURES.items() if data.startswith(magic)), None)
+        kind = next((kind for magic, kind in _PICTURES.items() if first.startswith(magic)), None)
         if kind is None:
             return site.missing(request)
         policy = {"Content-Security-Policy": "default-src 'none'; sandbox", "X-Content-Type-Options": "nosniff"}
-        return Response(
-            data, media_type=kind, headers={**policy, "Cache-Control": "private, max-age=300", "Vary": "Cookie"}
-        )
+        headers = {**policy, "Cache-Control": "private, max-age=300", "Vary": "Cookie"}
+        headers["Content-Length"] = str(file.size_bytes)
 
-    _add_history(router, site)
+        def pieces() -> Iterator[bytes]:
+            yield first
+            for start in range(_PIECE, file.size_bytes, _PIECE):
+                yield site.shelf.read(place.repo_id, commit, path, start, _PIECE)
+
+        return StreamingResponse(pieces(), media_type=kind, headers=headers)
 
 
 def _add_history(router: APIRouter, site: Site) -> None:

@@ -4,12 +4,14 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
-from typing import Annotated, Literal, NamedTuple
+from pathlib import Path
+from typing import IO, Annotated, Literal, NamedTuple
 
 from fastapi import APIRouter, Depends, HTTPException, Request, Response
 from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, StreamingResponse
 
+from commentary_hub_server.routes.bodies import spooled
 from commentary_hub_server.rules.uploads import hand_on
 from commentary_hub_server.rules.xet import (
     MAX_BODY_BYTES,
@@ -55,11 +57,12 @@ def build_router(
     authorise: Authorise,
     admit: Admit = lambda _repo, _size, _what: None,
     base: Base = asked_base,
+    spools: Path | None = None,
 ) -> APIRouter:
-    """Return the routes of token exchange, chunk lookup, uploads and reconstruction."""
+    """Return the routes of token exchange, chunk lookup, uploads (large ones wait in ``spools``) and reconstruction."""
     router, cas = APIRouter(), APIRouter(prefix=CAS)
     _add_tokens(router, service, authorise, base)
-    _add_uploads(cas, service, admit)
+    _add_uploads(cas, service, admit, spools)
     _add_reading(cas, service, base)
     for path in ("/v1/xorb-grants/default/{digest}", "/v2/shards", "/v1/telemetry"):
         # Clients ask for these first and go on without them at a 404, at nothing else.
@@ -85,7 +88,7 @@ def _add_tokens(router: APIRouter, service: XetService, authorise: Authorise, ba
         return JSONResponse({"casUrl": cas, "accessToken": access, "exp": expires}, headers=headers)
 
 
-def _add_uploads(router: APIRouter, service: XetService, admit: Admit) -> None:
+def _add_uploads(router: APIRouter, service: XetService, admit: Admit, spools: Path | None) -> None:
     scoped, shards = _scoped(service), asyncio.Semaphore(SHARDS)
 
     @router.get("/v1/chunks/default/{digest}")
@@ -108,12 +111,13 @@ def _add_uploads(router: APIRouter, service: XetService, admit: Admit) -> None:
     @router.post("/v1/shards")
     async def shard(request: Request, scope: Annotated[Scope, Depends(scoped)]) -> dict[str, int]:
         _must_write(scope)
-        data = await run_in_threadpool(b"".join, [piece async for piece in _bounded(request)])
-        async with shards:
+
+        def accept(body: IO[bytes]) -> bool:
+            return service.accept_shard(scope, body.read(), lambda size: admit(scope.repo, size, "files"))
+
+        async with spooled(_bounded(request), spools) as (body, _), shards:
             with _refusing():
-                new = await run_in_threadpool(
-                    service.accept_shard, scope, data, lambda size: admit(scope.repo, size, "files")
-                )
+                new = await run_in_threadpool(accept, body)
         return {"result": int(new)}
 
 
@@ -146,15 +150,11 @@ def _add_reading(router: APIRouter, service: XetService, base: Base) -> None:
         if low >= high:
             raise HTTPException(416)
         try:
-            data = service.stored(xorb, low, high)
+            pieces = service.stored(xorb, low, high)
         except Unknown as error:
             raise HTTPException(404) from error
-        return Response(
-            data,
-            206,
-            {"Content-Range": f"bytes {low}-{high - 1}/*"},
-            "application/octet-stream",
-        )
+        headers = {"Content-Range": f"bytes {low}-{high - 1}/*", "Content-Length": str(high - low)}
+        return StreamingResponse(pieces, 206, headers, "application/octet-stream")
 
 
 def _scoped(service: XetService) -> Callable[[Request], Scope]:

@@ -6,6 +6,8 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from typing import Protocol
 
+from sqlalchemy import Connection
+
 from commentary_hub.errors import DigestMismatch
 from commentary_hub_server.rules.repositories._trees import File
 from commentary_hub_server.store import Objects
@@ -18,6 +20,12 @@ class XetFiles(Protocol):
 
     def read(self, repository: str, xet: str, start: int, length: int) -> Iterator[bytes | memoryview]:
         """Bytes of the file ``xet`` that ``repository`` holds."""
+
+    def has(self, connection: Connection, repository: str, xet: str) -> bool:
+        """Whether ``repository``, which the transaction has locked, still has the file ``xet``."""
+
+    def forget(self, connection: Connection, repository: str, xet: str) -> None:
+        """Forget the file ``xet`` of ``repository``, which the transaction has locked."""
 
 
 def object_key(sha256: str) -> str:

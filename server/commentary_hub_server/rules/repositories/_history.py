@@ -166,7 +166,7 @@ class History:
         self._store_large_text(repository, changes, stored)
         ref = full_branch(branch)
         with self._engine.begin() as connection:
-            repository = _revisions.lock(connection, repository)  # parallel commits to it wait for each other here
+            repository = _revisions.lock(connection, repository.id)  # parallel commits to it wait for each other here
             head = _revisions.head(connection, repository.id, ref)
             self._take_text(connection, repository, changes, stored)
             if parent is not None and parent != head.id:
@@ -213,7 +213,7 @@ class History:
         """Replace a branch's history by one commit of the same content; the old commits stay readable by id."""
         ref = full_branch(branch)
         with self._engine.begin() as connection:
-            repository = _revisions.lock(connection, repository)
+            repository = _revisions.lock(connection, repository.id)
             head = _revisions.head(connection, repository.id, ref)
             made = _revisions.record(
                 connection, repository, ref, None, head.tree, title=title, message=message, author=author
@@ -229,20 +229,26 @@ class History:
             return None if held is None else held.size_bytes
 
     def note_upload(self, repository: Repository, sha256: str, size_bytes: int, xet: str | None = None) -> None:
-        """Note an object as uploaded to the repository; raises `HubConflict` where its owner has no room for it."""
+        """Note an object as uploaded to the repository; raises `HubConflict` where its owner has no room for it.
+
+        Raises `HubNotFound` where its Xet file was forgotten since the caller found it.
+        """
         with self._engine.begin() as connection:
-            repository = _revisions.lock(connection, repository)
+            repository = _revisions.lock(connection, repository.id)
+            if xet is not None and self._xet is not None and not self._xet.has(connection, str(repository.id), xet):
+                raise HubNotFound(f"object {sha256} was deleted meanwhile: upload it again")
             if _holdings.hold(connection, repository, [(sha256, size_bytes, xet)]):
                 self._quota.demand(repository.owner, arriving=xet is None, connection=connection)
 
-    def remove(self, repository: Repository, sha256s: Sequence[str]) -> list[str]:
-        """Delete large objects for good (see `_holdings.remove`) and return the Xet hashes among them."""
+    def remove(self, repository: Repository, sha256s: Sequence[str]) -> None:
+        """Delete large objects for good (see `_holdings.remove`), with their Xet files: all or nothing."""
         with self._engine.begin() as connection:
-            return _holdings.remove(connection, repository, sha256s)
-
-    def begin_epoch(self, repository: Repository) -> None:
-        """Let clients forget what they know of this repository's xorbs: some have been forgotten here."""
-        with self._engine.begin() as connection:
+            gone = _holdings.remove(connection, repository, sha256s)
+            if not gone or self._xet is None:
+                return
+            for xet in gone:
+                self._xet.forget(connection, str(repository.id), xet)
+            # Clients forget what they know of this repository's xorbs: some have been forgotten here.
             mine = repositories.c.id == repository.id
             connection.execute(update(repositories).where(mine).values(epoch=repositories.c.epoch + 1))
 
@@ -258,7 +264,7 @@ class History:
         self._leases.hold(large)
         fresh = {key: data for key, data in large.items() if self._objects.size(key) is None}
         if fresh:
-            self._quota.demand(repository.owner, sum(map(len, fresh.values())))
+            self._quota.demand(repository.owner, sum(map(len, fresh.values())), arriving=True)
         for key, data in fresh.items():
             self._objects.put(key, [data])
 
@@ -270,7 +276,7 @@ class History:
         small = {file.sha256: data for data, file in sent if data is not None and is_blob(file)}
         _holdings.keep_blobs(connection, small)
         if _holdings.hold(connection, repository, [(file.sha256, file.size_bytes, None) for _, file in sent]):
-            self._quota.demand(repository.owner, connection=connection)
+            self._quota.demand(repository.owner, arriving=True, connection=connection)
 
 
 def _described(change: Change) -> File | None:

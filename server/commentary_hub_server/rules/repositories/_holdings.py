@@ -112,7 +112,7 @@ def large_files(connection: Connection, repository: Repository) -> list[LargeFil
     ).scalars()
     for tree, ref in [*heads, *((tree, None) for tree in older)]:
         for path, node in _unseen(connection, tree, seen):
-            if node.sha256 in held and node.sha256 not in found:
+            if node.is_large and node.sha256 in held and node.sha256 not in found:
                 row = held[node.sha256]
                 found[node.sha256] = LargeFile(node.sha256, path, row.size_bytes, row.created_at, ref)
     return sorted(found.values(), key=lambda one: (-one.pushed_at, one.path))
@@ -124,11 +124,11 @@ def remove(connection: Connection, repository: Repository, sha256s: Sequence[str
     Revisions stay as they are, so an object that a branch or tag shows now is refused (`HubConflict`): delete the file
     in a commit first. Older revisions that name it answer that the entry is gone.
     """
-    _revisions.lock(connection, repository)
-    shown: set[str] = set()
-    for tree, _ in _heads(connection, repository):
-        shown |= {node.sha256 for _, node in _unseen(connection, tree, set())}
-    still = shown & set(sha256s)
+    _revisions.lock(connection, repository.id)
+    asked, still = set(sha256s), set[str]()
+    seen: set[str] = set()
+    for tree, _ in _heads(connection, repository):  # inline files too: they are held by the same rows
+        still |= {node.sha256 for _, node in _unseen(connection, tree, seen) if node.sha256 in asked}
     if still:
         raise HubConflict(f"{min(still)} is shown by a branch or a tag: delete the file in a commit first")
     where = (holdings.c.repository_id == repository.id) & holdings.c.sha256.in_(sha256s)
@@ -160,14 +160,14 @@ def _heads(connection: Connection, repository: Repository) -> list[tuple[str, st
 
 
 def _unseen(connection: Connection, oid: str, seen: set[str], prefix: str = "") -> Iterable[tuple[str, File]]:
-    """(path, large file) below folders that were not read before."""
+    """(path, file) below folders that were not read before."""
     if oid in seen:
         return
     seen.add(oid)
     for name, node in read_folder(connection, oid).items():
         if isinstance(node, Folder):
             yield from _unseen(connection, node.oid, seen, f"{prefix}{name}/")
-        elif node.is_large:
+        else:
             yield f"{prefix}{name}", node
 
 

@@ -34,12 +34,19 @@ class Quota:
         self._limit, self._xorbs, self._parts = limit, xorbs, parts
 
     def demand(
-        self, owner: str, more_bytes: int = 0, *, arriving: bool = False, connection: Connection | None = None
+        self,
+        owner: str,
+        more_bytes: int = 0,
+        *,
+        arriving: bool = False,
+        parts: bool = False,
+        connection: Connection | None = None,
     ) -> None:
         """Refuse (`HubConflict` with status 403) what the owner has no room for.
 
         With ``arriving`` what was uploaded and is not yet a file counts too. With the ``connection`` of a transaction
-        that has noted the bytes, this is the last word; parts, which no database knows, do not count there.
+        that has noted the bytes, this is the last word; parts, which no database knows, count there only where
+        ``parts`` says so: those of the object that has just been noted are still there.
         """
         limit = self._limit(owner)
         if limit is None:
@@ -58,7 +65,7 @@ class Quota:
                     select(func.coalesce(func.sum(holdings.c.size_bytes), 0)).where(mine)
                 ).scalar_one()
                 used += max(0, self._xorbs(reads, numbers) - int(noted))
-        if arriving and connection is None:
+        if parts or (arriving and connection is None):
             used += self._parts(numbers)
         if used + more_bytes > limit:
             raise HubConflict(

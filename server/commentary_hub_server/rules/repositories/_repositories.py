@@ -67,6 +67,10 @@ class Repositories:
             row = connection.execute(select(repositories).where(repositories.c.id == number)).first()
         return None if row is None else Repository.of_row(row)
 
+    def lock(self, connection: Connection, number: int) -> Repository:
+        """Wait for whoever else changes a repository, to the end of this transaction; raises `HubNotFound`."""
+        return lock(connection, number)
+
     def create(self, kind: str, owner: str, name: str, *, private: bool) -> Repository:
         """A new repository with one empty first commit on main; raises `HubConflict` where the name is taken."""
         if kind not in KINDS:
@@ -112,13 +116,13 @@ class Repositories:
     def delete(self, repository: Repository) -> None:
         """Delete with all its revisions; its objects are collected later."""
         with self._engine.begin() as connection:
-            self._indexer.forget(connection, lock(connection, repository))
+            self._indexer.forget(connection, lock(connection, repository.id))
             connection.execute(delete(repositories).where(repositories.c.id == repository.id))
 
     def set_private(self, repository: Repository, *, private: bool) -> None:
         """Hide or show."""
         with self._engine.begin() as connection:
-            now = lock(connection, repository)
+            now = lock(connection, repository.id)
             connection.execute(update(repositories).where(repositories.c.id == now.id).values(private=private))
             self._indexer.set_private(connection, now, private=private)
 
@@ -131,18 +135,18 @@ class Repositories:
         full = f"{owner}/{name}"
         key, said = repository_key(repository.kind, full), f"{full} exists already: choose another name"
         with taken(said, name=full), self._engine.begin() as connection:
-            was = lock(connection, repository)
-            if owner.lower() != was.owner:
-                self._quota.demand(owner, was.size_bytes, connection=connection)
+            was = lock(connection, repository.id)
             if key != was.key:
                 self._free(connection, key, said)
                 connection.execute(delete(moved).where(moved.c.key == was.key))
                 connection.execute(insert(moved).values(key=was.key, repository_id=was.id))
-            self._indexer.forget(connection, was)
             connection.execute(
                 update(repositories).where(repositories.c.id == was.id).values(key=key, name=full, owner=owner.lower())
             )
-            renamed = lock(connection, was)
+            if owner.lower() != was.owner.lower():  # it counts as theirs already, with all that is on its way to it
+                self._quota.demand(owner, arriving=True, parts=True, connection=connection)
+            self._indexer.forget(connection, was)
+            renamed = lock(connection, was.id)
             self._indexer(connection, renamed, head(connection, was.id, MAIN))
         return renamed
 

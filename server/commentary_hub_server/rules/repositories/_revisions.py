@@ -28,12 +28,12 @@ def full_branch(branch: str) -> str:
     return branch if branch.startswith("refs/") else HEADS + branch
 
 
-def lock(connection: Connection, repository: Repository) -> Repository:
+def lock(connection: Connection, number: int) -> Repository:
     """Wait for whoever else changes this repository, then say what it is now: perhaps hidden or moved meanwhile.
 
     Raises `HubNotFound` where it was deleted.
     """
-    row = connection.execute(select(repositories).where(repositories.c.id == repository.id).with_for_update()).first()
+    row = connection.execute(select(repositories).where(repositories.c.id == number).with_for_update()).first()
     if row is None:
         raise HubNotFound("Repository not found", code="RepoNotFound")
     return Repository.of_row(row)

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 
 from sqlalchemy import Connection, select
 
@@ -14,6 +14,9 @@ from commentary_hub.errors import InputError
 from commentary_hub_server.rules.repositories.tables import trees
 from commentary_hub_server.store import upsert
 
+MAX_FOLDER_BYTES = 16 << 20  # of one folder's own entries, some 100,000: whoever looks into it reads them all
+MAX_CHANGED_BYTES = 128 << 20  # of the folders that one commit changes: they are in memory together
+_FOLDERS, _ENTRIES = 64, 200_000  # remembered while many paths are looked up
 EMPTY = hashlib.sha1(b"[]", usedforsecurity=False).hexdigest()
 
 
@@ -39,11 +42,19 @@ Node = File | Folder
 
 def read_folder(connection: Connection, oid: str) -> dict[str, Node]:
     """Name → node of one folder."""
+    return _parsed(_stored(connection, oid))
+
+
+def _stored(connection: Connection, oid: str) -> bytes:
     if oid == EMPTY:
-        return {}
-    content = connection.execute(select(trees.c.content).where(trees.c.id == oid)).scalar()
+        return b"[]"
+    content: bytes | None = connection.execute(select(trees.c.content).where(trees.c.id == oid)).scalar()
     if content is None:
         raise LookupError(f"folder {oid} is not stored")
+    return content
+
+
+def _parsed(content: bytes) -> dict[str, Node]:
     return {line[0]: Folder(line[1]) if len(line) == 2 else File(line[1], line[2], line[3], bool(line[4]))
             for line in json.loads(content)}  # fmt: skip
 
@@ -81,7 +92,14 @@ def find(
 
 def find_all(connection: Connection, root: str, paths: Iterable[str]) -> dict[str, Node | None]:
     """The nodes at many paths; by name, so that each folder is read once and few are remembered."""
-    read = lru_cache(maxsize=64)(partial(read_folder, connection))
+    remembered: dict[str, dict[str, Node]] = {}  # the last used one is last
+
+    def read(oid: str) -> dict[str, Node]:
+        remembered[oid] = remembered.pop(oid, {}) or read_folder(connection, oid)
+        while len(remembered) > _FOLDERS or (len(remembered) > 1 and sum(map(len, remembered.values())) > _ENTRIES):
+            del remembered[next(iter(remembered))]
+        return remembered[oid]
+
     return {path: find(connection, root, path, read) for path in sorted(set(paths))}
 
 
@@ -103,11 +121,22 @@ def walk(
 
 
 class Draft:
-    """A tree that is being changed; only folders on changed paths are read, only changed ones are written."""
+    """A tree that is being changed; only folders on changed paths are read, only changed ones are written.
 
-    def __init__(self, connection: Connection, root: str) -> None:
-        self._connection = connection
-        self._entries: dict[str, Draft | Node] = dict(read_folder(connection, root))
+    ``top`` is the draft of the whole tree, where this is a folder in one.
+    """
+
+    def __init__(self, connection: Connection, root: str, top: Draft | None = None) -> None:
+        content = _stored(connection, root)
+        self._connection, self._bytes, self._read_bytes = connection, len(content), 0
+        self._top = top or self
+        self._top._read_bytes += len(content)
+        if top is not None and top._read_bytes > MAX_CHANGED_BYTES:
+            raise InputError(
+                f"the folders that a commit changes have at most {MAX_CHANGED_BYTES:,} bytes of names and hashes: "
+                "make several commits"
+            )
+        self._entries: dict[str, Draft | Node] = dict(_parsed(content))
         self._spellings = {name.lower(): name for name in self._entries}
 
     def put(self, path: str, file: File) -> None:
@@ -138,11 +167,19 @@ class Draft:
         return True
 
     def write(self) -> str:
-        """Store what changed and return the root's id. Empty folders vanish."""
+        """Store what changed and return the root's id. Empty folders vanish.
+
+        Raises `InputError` for a folder that grows past `MAX_FOLDER_BYTES`; one that is larger already may shrink.
+        """
         entries = {name: Folder(node.write()) if isinstance(node, Draft) else node for name, node in
                    self._entries.items()}  # fmt: skip
         content = _written({name: node for name, node in entries.items() if node.oid != EMPTY})
         oid = hashlib.sha1(content, usedforsecurity=False).hexdigest()
+        if len(content) > MAX_FOLDER_BYTES and len(content) > self._bytes:
+            raise InputError(
+                f"a folder would have {len(content):,} bytes of names and hashes, of {MAX_FOLDER_BYTES:,} allowed: "
+                "put its files into sub-folders"
+            )
         if oid != EMPTY:
             row = upsert(self._connection, trees).values(id=oid, content=content)
             self._connection.execute(row.on_conflict_do_nothing(index_elements=["id"]))
@@ -153,10 +190,10 @@ class Draft:
         if isinstance(node, Draft):
             return node
         if isinstance(node, Folder):
-            node = Draft(self._connection, node.oid)
+            node = Draft(self._connection, node.oid, self._top)
         elif node is None and create:
             self._spell(name)
-            node = Draft(self._connection, EMPTY)
+            node = Draft(self._connection, EMPTY, self._top)
         else:
             return None
         self._entries[name] = node

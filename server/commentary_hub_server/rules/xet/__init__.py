@@ -1,6 +1,6 @@
 """Xet: content-addressed, deduplicated uploads and downloads, verified before anything becomes visible."""
 
-from ._database import DatabaseIndex, StoredXorbs, xorb_key
+from ._database import DatabaseIndex, StoredXorbs, forget_file, has_file, xorb_key
 from ._hashing import chunk_hash, file_hash, from_text, range_hash, to_text, xorb_hash
 from ._memory import MemoryIndex, MemoryXorbs
 from ._service import MAX_BODY_BYTES, Index, Part, Plan, Unknown, XetService, XorbBytes, XorbUpload
@@ -33,7 +33,9 @@ __all__ = [
     "XorbUpload",
     "chunk_hash",
     "file_hash",
+    "forget_file",
     "from_text",
+    "has_file",
     "parse_shard",
     "range_hash",
     "to_text",

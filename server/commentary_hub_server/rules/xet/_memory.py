@@ -28,14 +28,14 @@ class MemoryXorbs:
         written = spool.getvalue()
         return self.data.setdefault(xorb, written) is written
 
+    def has(self, xorb: bytes) -> bool:
+        """Whether its bytes are there."""
+        return xorb in self.data
+
     def pieces(self, xorb: bytes, start: int, end: int | None = None, *, once: bool = False) -> Iterator[bytes]:
         """Bytes [start, end), or all to the end."""
         del once
         yield self.data[xorb][start:end]
-
-    def get_range(self, xorb: bytes, start: int, end: int) -> bytes:
-        """Return bytes [start, end)."""
-        return self.data[xorb][start:end]
 
 
 class MemoryIndex:
@@ -48,26 +48,20 @@ class MemoryIndex:
         self._leases: dict[bytes, dict[str, int]] = defaultdict(dict)
         self._files: dict[tuple[str, bytes], ShardFile] = {}
 
-    def add_xorb(self, xorb: Xorb) -> bool:
+    def add_xorb(self, xorb: Xorb) -> None:
         """Index a xorb and its chunks."""
         with self._lock:
-            if xorb.hash in self._xorbs:
-                return False
+            known = xorb.hash in self._xorbs
             self._xorbs[xorb.hash] = xorb
-            for chunk in {chunk.hash for chunk in xorb.chunks}:
+            for chunk in () if known else {chunk.hash for chunk in xorb.chunks}:
                 self._chunks[chunk].append(xorb.hash)
-            return True
 
     def xorb(self, xorb: bytes) -> Xorb | None:
         """Return a xorb's table."""
         return self._xorbs.get(xorb)
 
     def take(self, xorb: bytes, repo: str, until: int) -> None:
-        """Hold what a repository sent: there is always room here."""
-        self.lease(xorb, repo, until)
-
-    def lease(self, xorb: bytes, repo: str, until: int) -> None:
-        """Hold a xorb for a repository for a while."""
+        """Hold a xorb for a repository for a while: there is always room here."""
         with self._lock:
             self._leases[xorb][repo] = max(until, self._leases[xorb].get(repo, 0))
 
@@ -91,15 +85,16 @@ class MemoryIndex:
             near = {s.xorb for f in files if any(t.xorb == xorb for t in f.segments) for s in f.segments}
             return tuple(near)[:limit]
 
+    def spans(self, xorb: bytes, repos: Sequence[str], limit: int) -> Sequence[tuple[int, int]]:
+        """Return [start, end) of the chunks of a xorb that files of these repositories use."""
+        with self._lock:
+            files = [f for (owner, _), f in self._files.items() if owner in repos][:limit]
+            return [(s.start, s.end) for f in files for s in f.segments if s.xorb == xorb]
+
     def add_file(self, repo: str, file: ShardFile) -> bool:
         """Register a file for a repository."""
         with self._lock:
             return self._files.setdefault((repo, file.hash), file) is file
-
-    def forget_file(self, repo: str, digest: bytes) -> None:
-        """Forget a file of a repository."""
-        with self._lock:
-            self._files.pop((repo, digest), None)
 
     def file(self, repo: str, digest: bytes) -> ShardFile | None:
         """Return a file of a repository."""

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain, islice
 from typing import Any, Protocol, Self
 
 from ._hashing import file_hash, from_text, range_hash, to_text
@@ -25,6 +26,7 @@ MAX_SHARD_UNPACKED_BYTES = 64 << 30  # of all its files together
 MAX_SHARD_CHUNKS = 1 << 20  # of its files' segments, and of the tables of the xorbs that they name
 MAX_SHARD_SEGMENTS = 1 << 16
 _ANSWER_XORBS = 64
+_ANSWER_HOLDERS, _ANSWER_REPOS, _ANSWER_FILES = 64, 8, 1000  # of one: looked at, and asked what they show of it
 _TABLES = 32  # of xorbs, remembered while one file is read
 
 
@@ -54,8 +56,8 @@ class XorbBytes(Protocol):
     def hold(self, xorbs: Iterable[bytes]) -> None: ...  # for a day nobody collects them
     def spool(self) -> Spool: ...
     def adopt(self, xorb: bytes, spool: Any) -> bool: ...
+    def has(self, xorb: bytes) -> bool: ...
     def pieces(self, xorb: bytes, start: int, end: int | None = None, *, once: bool = False) -> Iterator[Any]: ...
-    def get_range(self, xorb: bytes, start: int, end: int) -> bytes: ...
 
 
 class XorbUpload:
@@ -79,17 +81,16 @@ class XorbUpload:
 class Index(Protocol):
     """What is known about xorbs and files. Every write is one transaction, and repeating it changes nothing."""
 
-    def add_xorb(self, xorb: Xorb) -> bool: ...  # False where it was known
+    def add_xorb(self, xorb: Xorb) -> None: ...  # its table replaces one of bytes that were lost
     def xorb(self, xorb: bytes) -> Xorb | None: ...  # None also once it is being collected
-    def lease(self, xorb: bytes, repo: str, until: int) -> None: ...
     def take(self, xorb: bytes, repo: str, until: int) -> None: ...  # a lease, or the refusal of an owner without room
     def holders(self, xorb: bytes) -> set[str]: ...  # repositories with a live lease or a file on it
     def xorbs_with(self, chunk: bytes, limit: int) -> Sequence[bytes]: ...
     def neighbours(self, xorb: bytes, repo: str, limit: int) -> Sequence[bytes]: ...  # share one of repo's files
+    def spans(self, xorb: bytes, repos: Sequence[str], limit: int) -> Sequence[tuple[int, int]]: ...  # that files use
     def add_file(self, repo: str, file: ShardFile) -> bool: ...  # also holds its xorbs for repo; False where known
     def file(self, repo: str, digest: bytes) -> ShardFile | None: ...
     def by_sha256(self, repo: str, sha256: bytes) -> ShardFile | None: ...
-    def forget_file(self, repo: str, digest: bytes) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +156,7 @@ class XetService:
         if not held:
             admit(xorb.size_bytes)
         self._objects.hold([digest])
-        if self._index.xorb(digest) is None:
+        if self._index.xorb(digest) is None or not self._objects.has(digest):  # bytes may be lost: they come again
             if not self._objects.adopt(digest, upload.spool):
                 # Another upload was first, perhaps with other compression, or died before it could index.
                 xorb = verify_xorb(self._objects.pieces(digest, 0), digest)
@@ -187,11 +188,15 @@ class XetService:
         return new
 
     def known_chunk(self, scope: Scope, chunk: bytes) -> bytes:
-        """A shard that describes the xorbs around a chunk, of those that the user may read; else ``Unknown``."""
+        """A shard that describes the xorbs around a chunk, as far as the user may read them; else ``Unknown``."""
         found: dict[bytes, Xorb] = {}
         for digest in self._index.xorbs_with(chunk, _ANSWER_XORBS):
-            for near in (digest, *self._index.neighbours(digest, scope.repo, _ANSWER_XORBS)):
-                if len(found) < _ANSWER_XORBS and near not in found and (xorb := self._usable(scope, near)):
+            shown = self._shown(scope, digest)
+            if shown is None or all(one.hash != chunk for one in shown.chunks):
+                continue
+            found.setdefault(digest, shown)
+            for near in self._index.neighbours(digest, scope.repo, _ANSWER_XORBS):
+                if len(found) < _ANSWER_XORBS and near not in found and (xorb := self._shown(scope, near)):
                     found[near] = xorb
         if not found:
             raise Unknown("no such chunk")
@@ -242,16 +247,17 @@ class XetService:
         scope = Scope(user="", repo=repo, permission="read", expires=0)
         return self.read(scope, from_text(xet), start, start + length) if length else iter(())
 
-    def forget_file(self, repo: str, xet: str) -> None:
-        """Forget a file of this repository; what no other file uses is collected later."""
-        self._index.forget_file(repo, from_text(xet))
-
     def copy_file(self, source: str, target: str, xet: str) -> bool:
         """Let repository ``target`` have a file of ``source``; ``False`` where there is none. The caller has asked."""
         file = self._index.file(source, from_text(xet))
         if file is None:
             return False
-        self._objects.hold({segment.xorb for segment in file.segments})
+        used = sorted({segment.xorb for segment in file.segments})
+        self._objects.hold(used)
+        for xorb in used:
+            self._index.take(xorb, target, int(time.time()) + LEASE_S)
+        if self._index.file(source, file.hash) is None:  # deleted, and perhaps collected, before they were held
+            return False
         self._index.add_file(target, file)
         return True
 
@@ -266,12 +272,24 @@ class XetService:
             raise GrantRefused("the link is no longer valid: ask for a new one")
         return from_text(str(name)), int(first), int(last)
 
-    def stored(self, xorb: bytes, first: int, last: int) -> bytes:
-        """The stored bytes [first, last) of a xorb; raises ``Unknown`` where it was collected."""
+    def stored(self, xorb: bytes, first: int, last: int) -> Iterator[Any]:
+        """The stored bytes [first, last) of a xorb in pieces; raises ``Unknown`` at once where it was collected."""
+        pieces = self._objects.pieces(xorb, first, last)
         try:
-            return self._objects.get_range(xorb, first, last)
-        except (FileNotFoundError, KeyError) as error:
+            return chain([next(pieces)], pieces)
+        except (FileNotFoundError, KeyError, StopIteration) as error:
             raise Unknown(f"xorb {to_text(xorb)} is gone") from error
+
+    def _shown(self, scope: Scope, digest: bytes) -> Xorb | None:
+        """A xorb as files show it that the user may read: of its other chunks, hash and length say nothing.
+
+        Who holds it may have built on a part: the rest may still be another repository's secret.
+        """
+        holders = sorted(self._index.holders(digest), key=lambda repo: repo != scope.repo)[:_ANSWER_HOLDERS]
+        readable = (repo for repo in holders if repo == scope.repo or self._may_use(scope, repo))
+        spans = self._index.spans(digest, list(islice(readable, _ANSWER_REPOS)), _ANSWER_FILES)
+        xorb = self._index.xorb(digest) if spans else None
+        return None if xorb is None else xorb.veiled(spans)
 
     def _usable(self, scope: Scope, digest: bytes) -> Xorb | None:
         holders = self._index.holders(digest)
@@ -284,7 +302,7 @@ class XetService:
         if xorb is not None:
             # Hold, then look again: a collector that ran in between is seen, and a later one respects it.
             self._objects.hold([digest])
-            self._index.lease(digest, scope.repo, int(time.time()) + LEASE_S)
+            self._index.take(digest, scope.repo, int(time.time()) + LEASE_S)
             xorb = self._index.xorb(digest)
         if xorb is None:
             raise XetRefused(f"xorb {to_text(digest)} is not stored here: upload it, then send the shard again")

@@ -4,8 +4,9 @@ A chunk is an 8-byte header (version, 3-byte stored length, scheme, 3-byte unpac
 A footer, where a client sends one, is derived data: it is cut off and never believed.
 """
 
+import secrets
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import lz4.frame
@@ -53,6 +54,14 @@ class Xorb:
         """Byte range [first, last) of the stored xorb that holds chunks [start, end)."""
         final = self.chunks[end - 1]
         return self.chunks[start].offset, final.offset + final.stored
+
+    def veiled(self, shown: Iterable[tuple[int, int]]) -> "Xorb":
+        """The same, but hash and length of chunks outside the ranges [start, end) that are shown say nothing."""
+        seen = bytearray(len(self.chunks))
+        for start, end in shown:
+            seen[start:end] = b"\1" * (end - start)
+        told = zip(self.chunks, seen, strict=True)
+        return Xorb(self.hash, tuple(c if s else replace(c, hash=secrets.token_bytes(32), length=1) for c, s in told))
 
 
 class XorbReader:

@@ -39,6 +39,7 @@ files = Table(
     Column("hash", LargeBinary(32), primary_key=True),
     Column("sha256", LargeBinary(32), nullable=False),
     Column("segments", LargeBinary, nullable=False),  # 32 B xorb, then length u64, start, end u32, per segment
+    Column("created_at", Float, nullable=False, server_default="0"),  # when a shard last named it
     Index("xet_files_sha256", "repository", "sha256"),
 )
 
