@@ -14,32 +14,53 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from commentary_hub.commentaries import AttentionMask, ExampleWeights, LabelBlend, MixtureWeights, WeightNetwork
+    from commentary_hub.commentaries import (
+        AttentionMask,
+        ExampleWeights,
+        LabelBlend,
+        MixtureWeights,
+        SupportWeights,
+        WeightNetwork,
+    )
     from commentary_hub.data import open_examples, split_examples
     from commentary_hub.errors import CommentaryHubError
-    from commentary_hub.evidence import evaluate, verify
     from commentary_hub.hub import find, pull, push
-    from commentary_hub.learning import SGD, Adam, Implicit, Student, Unrolled, learn
+    from commentary_hub.learning import (
+        SGD,
+        Adam,
+        AdamW,
+        ConjugateGradient,
+        Implicit,
+        Neumann,
+        Student,
+        Unrolled,
+        learn,
+    )
     from commentary_hub.manifest import Reference
-    from commentary_hub.recipes import save
-    from commentary_hub.reuse import bind, load
+    from commentary_hub.recipes import evaluate, save, verify
+    from commentary_hub.reuse import bind, bind_stream, load
 
 # The whole front door: name → the room that it opens.
 _ROOMS = {
     "Adam": "learning",
+    "AdamW": "learning",
     "AttentionMask": "commentaries",
     "CommentaryHubError": "errors",
+    "ConjugateGradient": "learning",
     "ExampleWeights": "commentaries",
     "Implicit": "learning",
     "LabelBlend": "commentaries",
     "MixtureWeights": "commentaries",
+    "Neumann": "learning",
     "Reference": "manifest",
     "SGD": "learning",
     "Student": "learning",
+    "SupportWeights": "commentaries",
     "Unrolled": "learning",
     "WeightNetwork": "commentaries",
     "bind": "reuse",
-    "evaluate": "evidence",
+    "bind_stream": "reuse",
+    "evaluate": "recipes",
     "find": "hub",
     "learn": "learning",
     "load": "reuse",
@@ -48,23 +69,28 @@ _ROOMS = {
     "push": "hub",
     "save": "recipes",
     "split_examples": "data",
-    "verify": "evidence",
+    "verify": "recipes",
 }
 
 __all__ = [
     "SGD",
     "Adam",
+    "AdamW",
     "AttentionMask",
     "CommentaryHubError",
+    "ConjugateGradient",
     "ExampleWeights",
     "Implicit",
     "LabelBlend",
     "MixtureWeights",
+    "Neumann",
     "Reference",
     "Student",
+    "SupportWeights",
     "Unrolled",
     "WeightNetwork",
     "bind",
+    "bind_stream",
     "evaluate",
     "find",
     "learn",

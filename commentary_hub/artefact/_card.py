@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from commentary_hub.manifest import Evidence, Manifest
@@ -60,20 +61,43 @@ def _facts(manifest: Manifest) -> str:
 
 def _usage(manifest: Manifest) -> str:
     name = f"owner/{manifest.name}"
-    code = _EPISODES if manifest.kind == "support_weights" else _BINDING
-    return f"## Use it\n\n```python\n{code.format(name=name)}\n```"
+    if manifest.kind == "support_weights":
+        code = _EPISODES.format(name=name)
+    elif manifest.kind == "mixture_weights":
+        code = _MIXTURE.format(name=name)
+    elif _HUB_ID.fullmatch(manifest.dataset.identity.id):
+        code = _DICTIONARIES.format(name=name, column=_COLUMNS.get(manifest.dataset.key.form, "inputs"))
+    else:
+        code = _TUPLES.format(name=name)
+    return f"## Use it\n\n```python\n{code}\n```"
 
 
-_BINDING = """from commentary_hub import bind, load
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")  # owner/name: who opens it with `datasets` gets dictionaries
+_COLUMNS = {"image": "image", "text": "input_ids"}  # what the student reads, by the examples' form
+_TUPLES = """from commentary_hub import bind, load
+from torch.utils.data import DataLoader
 
-binding = bind(load("{name}"), dataset)      # finds each example by its content
-for inputs, targets, rows in DataLoader(binding.dataset, batch_size=64, shuffle=True):
+binding = bind(load("{name}"), dataset)  # finds each example by its content
+for inputs, targets, rows in DataLoader(binding, batch_size=64, shuffle=True):
     loss = binding.loss(student, inputs, targets, rows)"""
+_DICTIONARIES = """from commentary_hub import bind, load
+from torch.utils.data import DataLoader
+
+# dataset: your load_dataset(...).with_transform(...), with tensors in the columns "{column}" and "label"
+binding = bind(load("{name}"), dataset)  # finds each example by its content
+for batch in DataLoader(binding, batch_size=64, shuffle=True):
+    loss = binding.loss(student, batch["{column}"], batch["label"], batch["commentary_row"])"""
+_MIXTURE = """from commentary_hub import load
+from commentary_hub.reuse import interleave
+
+mixture = load("{name}")
+# parts: the name of each source, and its dataset
+mixed = interleave(mixture, {{source: parts[source] for source in mixture.commentary.sources}}, seed=0)"""
 _EPISODES = """from commentary_hub import load
 from commentary_hub.commentaries import Batch, commented_loss
 
 weights = load("{name}").commentary
-support = weights(Batch(support_inputs, support_targets), progress=0.0)     # one episode's support set
+support = weights(Batch(support_inputs, support_targets), progress=0.0)  # one episode's support set
 loss = commented_loss(learner(support.inputs), support, reduction="mean")"""
 
 

@@ -13,7 +13,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from commentary_hub import hub
-from commentary_hub.errors import EvidenceError, MissingExtra, UsageError
+from commentary_hub.cli._options import AsJson, Device
+from commentary_hub.errors import EvidenceError, UsageError
 
 Reference = Annotated[str, typer.Argument(help="A folder, or owner/name[@revision] on the hub.", show_default=False)]
 RecipeFile = Annotated[
@@ -25,7 +26,6 @@ Out = Annotated[
         "--out", "-o", help="Write the artefact with its evidence here (default: in place).", show_default=False
     ),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 _EVALUATION, _VERIFICATION = ".evaluation", ".verification"  # what is finished, while it isn't all
 
@@ -48,10 +48,13 @@ def evaluate(
     ] = None,
     recipe: RecipeFile = None,
     out: Out = None,
+    device: Device = "cpu",
     as_json: AsJson = False,
 ) -> None:
     """Train new students with and without a commentary, tuned alike, and attach the certificate. Can be resumed."""
-    artefact, _, recipes = _rooms()
+    from commentary_hub import artefact, recipes
+
+    where = recipes.find_device(device)
     folder = _writable(reference, out)
     stored = artefact.load(folder)
     with _bar(hidden=as_json) as bar:
@@ -61,6 +64,7 @@ def evaluate(
             students=None if students is None else [name.strip() for name in students.split(",")],
             seeds=seeds,
             learning_runs=learning_runs,
+            device=where,
             progress=_progress(bar, "evaluating"),
             keep=folder / _EVALUATION,
         )
@@ -84,10 +88,13 @@ def verify(
     ] = None,
     recipe: RecipeFile = None,
     out: Out = None,
+    device: Device = "cpu",
     as_json: AsJson = False,
 ) -> None:
     """Run the recorded evaluation again and attach a record that says whether it agrees; exit code 1 if it does not."""
-    artefact, evidence, recipes = _rooms()
+    from commentary_hub import artefact, evidence, recipes
+
+    where = recipes.find_device(device)
     folder = _writable(reference, out)
     stored = artefact.load(folder)
     who = account or hub.account() or getpass.getuser()
@@ -96,9 +103,11 @@ def verify(
             stored,
             None if recipe is None else recipes.Recipe.read(recipe),
             account=who,
+            device=where,
             progress=_progress(bar, "verifying"),
             keep=folder / _VERIFICATION,
         )
+    assert stored.evidence is not None  # otherwise there was nothing to run again
     artefact.attach(folder, evidence=evidence.verified(stored.evidence, record))
     shutil.rmtree(folder / _VERIFICATION, ignore_errors=True)  # the next one must run everything again
     said = "agrees" if record.agrees else "does not agree"
@@ -108,14 +117,6 @@ def verify(
         typer.echo(f"{said}: {record.detail}\nrecorded in {folder} as {who}, {record.date}, {record.hardware}")
     if not record.agrees:
         raise EvidenceError(f"the evidence of {stored.manifest.name} does not hold here: {record.detail}")
-
-
-def _rooms() -> tuple[Any, Any, Any]:
-    try:
-        from commentary_hub import artefact, evidence, recipes
-    except ModuleNotFoundError as error:
-        raise MissingExtra(f"evaluating needs {error.name}: pip install 'commentary-hub[learn]'") from error
-    return artefact, evidence, recipes
 
 
 def _writable(reference: str, out: Path | None) -> Path:

@@ -12,9 +12,9 @@ from rich.console import Console
 from rich.table import Table
 
 from commentary_hub import hub
+from commentary_hub.cli._options import AsJson
 from commentary_hub.cli._printed import cell
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 _OUTCOMES = {
     "helps": "[green]helps[/]",
     "hurts": "[red]hurts[/]",

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from enum import StrEnum
 from pathlib import Path
-from types import ModuleType
 from typing import Annotated
 
 import typer
 
-from commentary_hub.errors import MissingExtra
+from commentary_hub.cli._folders import Overwrite, refuse_to_replace
+from commentary_hub.cli._options import AsJson
 
 
 class Tool(StrEnum):
@@ -28,9 +28,6 @@ class Scale(StrEnum):
 
     share = "share"
     rank = "rank"
-
-
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -62,10 +59,14 @@ def import_(
     ] = None,
     targets: Annotated[str | None, typer.Option(help="The column of the labels, where it cannot be told.")] = None,
     licence: Annotated[str | None, typer.Option(help="The scores' licence.")] = None,
+    overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
     """Turn another tool's scores into a commentary of example weights, bound by content from then on."""
-    interchange = _interchange()
+    if not overwrite:
+        refuse_to_replace(out)
+    from commentary_hub import interchange
+
     manifest = interchange.import_scores(
         out,
         interchange.read_scores(tool.value, file, measure=measure),
@@ -100,7 +101,8 @@ def export(
     as_json: AsJson = False,
 ) -> None:
     """Write the weights of a commentary as a table for other tools."""
-    interchange = _interchange()
+    from commentary_hub import interchange
+
     if dataset is None:
         lines = interchange.export(reference, out)
     else:
@@ -109,11 +111,3 @@ def export(
         raw, _ = data.open_raw(dataset, split=split, config=config)
         lines = interchange.export(reference, out, raw, threshold=threshold)
     typer.echo(json.dumps({"file": str(out), "lines": lines}) if as_json else f"wrote {lines:,} lines to {out}")
-
-
-def _interchange() -> ModuleType:
-    try:
-        from commentary_hub import interchange
-    except ModuleNotFoundError as error:
-        raise MissingExtra(f"tables need {error.name}: pip install 'commentary-hub[learn]'") from error
-    return interchange

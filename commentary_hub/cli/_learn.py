@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from commentary_hub.errors import MissingExtra
+from commentary_hub.cli._folders import Overwrite, refuse_to_replace
+from commentary_hub.cli._options import AsJson, Device
 
 if TYPE_CHECKING:
     from commentary_hub.learning import Progress
@@ -28,29 +29,40 @@ def learn(
         bool, typer.Option("--check", help="Only measure the hypergradient's error against the exact float64 one.")
     ] = False,
     resume: Annotated[
-        bool, typer.Option("--resume/--restart", help="Go on from the last checkpoint in the folder.")
+        bool,
+        typer.Option(
+            "--resume/--restart", help="Go on from this recipe's last checkpoint in the folder, or begin anew."
+        ),
     ] = True,
+    overwrite: Overwrite = False,
     every: Annotated[int, typer.Option(min=1, help="Outer steps between checkpoints.")] = 10,
     tensorboard: Annotated[
         Path | None, typer.Option(help="Write scalars for TensorBoard to this folder.", show_default=False)
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
+    device: Device = "cpu",
+    as_json: AsJson = False,
 ) -> None:
     """Learn a commentary as a recipe says, and save it as an artefact."""
-    try:
-        from commentary_hub import recipes
-    except ModuleNotFoundError as error:
-        raise MissingExtra(f"learning needs {error.name}: pip install 'commentary-hub[learn]'") from error
+    if not check and not overwrite:
+        refuse_to_replace(out)
+    from commentary_hub import recipes
+
     read = recipes.Recipe.read(recipe)
     if check:
-        wrong = recipes.check(read)
+        wrong = recipes.check(read, device=device)
         said = f"relative error of the hypergradient against the exact float64 one: {wrong:.2e}"
         typer.echo(json.dumps({"relative_error": wrong}) if as_json else said)
         return
     with _scalars(tensorboard) as scalars:
         progress: tuple[bool | Progress, ...] = (not as_json, *scalars)
         manifest = recipes.run(
-            read, out, recipe_toml=recipe.read_text(), progress=progress, resume=resume, checkpoint_every=every
+            read,
+            out,
+            recipe_toml=recipe.read_text(),
+            progress=progress,
+            resume=resume,
+            checkpoint_every=every,
+            device=device,
         )
     if as_json:
         typer.echo(json.dumps({"folder": str(out), "manifest": manifest.model_dump(mode="json", exclude_none=True)}))
@@ -64,11 +76,9 @@ def _scalars(folder: Path | None) -> Iterator[tuple[Progress, ...]]:
     if folder is None:
         yield ()
         return
+    from torch.utils.tensorboard import SummaryWriter
+
     from commentary_hub.learning import tensorboard
 
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ModuleNotFoundError as error:
-        raise MissingExtra(f"--tensorboard needs {error.name}: pip install 'commentary-hub[integrations]'") from error
     with SummaryWriter(str(folder)) as writer:
         yield (tensorboard(writer),)

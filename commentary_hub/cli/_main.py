@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 from commentary_hub.cli import _evaluate, _hub, _interchange, _learn, _show
+from commentary_hub.cli._missing import missing_extra
 from commentary_hub.cli._printed import printable
 from commentary_hub.errors import CommentaryHubError, ReferenceSyntaxError, UsageError
 
@@ -32,10 +33,7 @@ def build_app() -> typer.Typer:
     for room in (_learn, _show, _evaluate, _hub, _interchange):
         room.register(app)
     for entry in metadata.entry_points(group=_COMMANDS):
-        try:
-            entry.load()(app)
-        except ModuleNotFoundError as error:
-            _missing(app, entry.name, error)
+        entry.load()(app)
     return app
 
 
@@ -53,18 +51,6 @@ def _options(
     """Options that stand before a command."""
 
 
-def _missing(app: typer.Typer, extra: str, error: ModuleNotFoundError) -> None:
-    """Where the server is not installed, its commands say how to get it instead of being unknown."""
-    for name in {"server": ("serve", "user", "org", "token")}.get(extra, ()):
-
-        @app.command(name, hidden=True, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
-        def _unavailable(context: typer.Context) -> None:
-            raise UsageError(
-                f"'{context.info_name}' needs the {extra} part ({error.name} is missing): "
-                f"pip install 'commentary-hub[{extra}]'"
-            )
-
-
 def main() -> None:
     """Run the command line; exit code 0 for done, 1 for failed, 2 for wrong use."""
     logging.basicConfig(
@@ -75,10 +61,19 @@ def main() -> None:
     try:
         build_app()()
     except CommentaryHubError as error:
-        wrong_use = isinstance(error, UsageError | ReferenceSyntaxError)
-        if "--json" in sys.argv:
-            typer.echo(json.dumps({"error": type(error).__name__, "message": error.message}))
-        typer.secho(f"error: {printable(error.message)}", fg=typer.colors.RED, err=True)
-        raise SystemExit(2 if wrong_use else 1) from None
+        raise SystemExit(_said(error)) from None
+    except ModuleNotFoundError as error:
+        missing = missing_extra(error)
+        if missing is None:
+            raise
+        raise SystemExit(_said(missing)) from None
     except BrokenPipeError:
         raise SystemExit(1) from None
+
+
+def _said(error: CommentaryHubError) -> int:
+    """The exit code, after the one line that says what went wrong (and JSON, where that is asked for)."""
+    if "--json" in sys.argv:
+        typer.echo(json.dumps({"error": type(error).__name__, "message": error.message}))
+    typer.secho(f"error: {printable(error.message)}", fg=typer.colors.RED, err=True)
+    return 2 if isinstance(error, UsageError | ReferenceSyntaxError) else 1

@@ -13,9 +13,10 @@ from rich.console import Console
 from rich.table import Table
 
 from commentary_hub import hub
+from commentary_hub.cli._options import AsJson
 from commentary_hub.cli._printed import cell
 from commentary_hub.errors import EvidenceError, UsageError
-from commentary_hub.manifest import EVIDENCE_NAME, Evidence, Manifest, tensor_digest, verify_folder
+from commentary_hub.manifest import EVIDENCE_NAME, Evidence, Manifest, verify_folder
 
 if TYPE_CHECKING:
     from commentary_hub.data import Examples, RawExamples
@@ -43,7 +44,7 @@ def show(
     ] = None,
     attach: Annotated[bool, typer.Option("--attach", help="Also draw its pictures into the folder's card.")] = False,
     commentary: Annotated[str | None, typer.Option(help="Which one, inside a dataset's own repository.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Show what a commentary says: kind, dataset, cost, evidence; with its dataset also about which examples."""
     if examples and dataset is not None:
@@ -84,8 +85,8 @@ def _evidence(folder: Path, manifest: Manifest) -> Evidence | None:
     if not path.is_file():
         return None
     evidence = Evidence.from_json(path.read_bytes(), where=str(path))
-    if evidence.tensor_digest != tensor_digest(manifest.files):
-        raise EvidenceError(f"{path} was measured with other tensors: it says nothing about these", path=path)
+    if not evidence.describes(manifest):
+        raise EvidenceError(f"{path} was measured with another commentary: it says nothing about this one", path=path)
     return evidence
 
 

@@ -2,6 +2,7 @@
 
 from commentary_hub.recipes._build import Parts, open_parts
 from commentary_hub.recipes._checkpoints import CheckpointFile
+from commentary_hub.recipes._device import find_device
 from commentary_hub.recipes._evaluate import evaluate, learning_run, measure_trial, recipe_of, verify
 from commentary_hub.recipes._run import check, run
 from commentary_hub.recipes._save import save
@@ -13,6 +14,7 @@ __all__ = [
     "Recipe",
     "check",
     "evaluate",
+    "find_device",
     "learning_run",
     "measure_trial",
     "open_parts",

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
 import torch
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from torch.nn import Parameter
 
 from commentary_hub.commentaries import Commentary, kind_class
@@ -71,26 +74,13 @@ class Parts:
     mistaken: torch.Tensor | None
 
 
-def open_parts(section: DataSection) -> Parts:
-    """Open the dataset and split it as the recipe says; no two parts share an example."""
-    opened = partial(
-        open_examples,
-        section.dataset,
-        config=section.config,
-        revision=section.revision,
-        inputs=section.inputs,
-        targets=section.targets,
-        size=section.size,
-    )
-    sizes = {"train": section.train, "selection": section.selection, "test": section.test}
-    if section.validation_split is None:
-        sizes["validation"] = section.validation
-    examples = opened(split=section.split, limit=section.limit)
-    parts = split_examples(examples, {name: size for name, size in sizes.items() if size}, seed=section.seed)
-    if section.validation_split is not None:
-        teaching = opened(split=section.validation_split)
-        parts |= split_examples(teaching, {"validation": section.validation}, seed=section.seed)
-        check_disjoint(**parts)
+def open_parts(section: DataSection, *, progress: bool = False) -> Parts:
+    """Open the dataset and split it as the recipe says; no two parts share an example.
+
+    ``progress`` counts the examples on standard error while they are read, where that is a terminal.
+    """
+    with _count(shown=progress) as count:
+        parts = _split(section, count)
     if section.imbalance is not None:
         parts["train"] = long_tailed(parts["train"], section.imbalance, seed=section.seed)
     mistaken = None
@@ -99,6 +89,40 @@ def open_parts(section: DataSection) -> Parts:
             parts["train"], corruption.share, noise=corruption.noise, seed=corruption.seed
         )
     return Parts(parts["train"], parts["validation"], parts.get("selection"), parts.get("test"), mistaken)
+
+
+def _split(section: DataSection, count: Callable[[int], None]) -> dict[str, Examples]:
+    opened = partial(
+        open_examples,
+        section.dataset,
+        config=section.config,
+        revision=section.revision,
+        inputs=section.inputs,
+        targets=section.targets,
+        size=section.size,
+        known_as=section.known_as,
+        progress=count,
+    )
+    sizes = {"train": section.train, "selection": section.selection, "test": section.test}
+    if section.validation_split is None:
+        sizes["validation"] = section.validation
+    examples = opened(split=section.split, limit=section.limit)
+    parts = split_examples(examples, {name: size for name, size in sizes.items() if size}, seed=section.seed)
+    if section.validation_split is not None:
+        teaching = opened(split=section.validation_split, classes=examples.classes)
+        parts |= split_examples(teaching, {"validation": section.validation}, seed=section.seed)
+        check_disjoint(**parts)
+    return parts
+
+
+@contextmanager
+def _count(*, shown: bool) -> Iterator[Callable[[int], None]]:
+    """A line on a terminal that counts what is read, gone when done; how much there will be is not known before."""
+    console = Console(stderr=True)
+    columns = (SpinnerColumn(), TextColumn("{task.description} {task.completed:,}"), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True, disable=not (shown and console.is_terminal)) as bar:
+        task = bar.add_task("reading examples", total=None)
+        yield lambda number: bar.advance(task, number)
 
 
 def build_commentary(recipe: Recipe, train: Examples) -> Commentary:

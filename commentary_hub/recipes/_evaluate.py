@@ -28,6 +28,7 @@ from commentary_hub.evidence import (
 )
 from commentary_hub.manifest import MANIFEST_NAME, RECIPE_NAME, Evidence, Verification
 from commentary_hub.recipes._build import Parts, open_parts
+from commentary_hub.recipes._device import find_device
 from commentary_hub.recipes._run import run
 from commentary_hub.recipes._schema import EvaluationSection, NetworkSection, Recipe
 
@@ -50,9 +51,11 @@ def evaluate(
     split, with other corruption and another seed, so that the intervals cover learning, split and student. What is
     finished is kept in the folder ``keep`` (commentaries, checkpoints, runs): the same call goes on from there.
 
-    Raises `RecipeError` where the recipe has no evaluation or its splits no selection and test examples, and what
-    `commentary_hub.evidence.evaluate` raises. Cost: ``learning_runs`` − 1 learning runs and the comparisons.
+    Raises `InputError` for a ``device`` that is not there, `RecipeError` where the recipe has no evaluation or its
+    splits no selection and test examples, and what `commentary_hub.evidence.evaluate` raises. Cost:
+    ``learning_runs`` − 1 learning runs and the comparisons.
     """
+    where = find_device(device)
     chosen = recipe or recipe_of(stored)
     section = _section(chosen)
     if seeds is not None:
@@ -65,13 +68,13 @@ def evaluate(
         for number in range(runs):
             if progress is not None and number:
                 progress(number - 1, runs - 1, f"learning run {number + 1} of {runs}")
-            trials.append(_trial(stored, chosen, number, named, folder, device))
+            trials.append(_trial(stored, chosen, number, named, folder, where))
         return evidence.evaluate(
             trials,
             named,
             _settings(section),
             data=chosen.data.model_dump(mode="json", exclude_none=True),
-            device=device,
+            device=where,
             progress=progress,
             pieces=pieces,
         )
@@ -109,8 +112,10 @@ def verify(
 ) -> Verification:
     """Run the recorded evaluation of ``stored`` again, from the artefact and the dataset alone.
 
-    ``keep`` as in `evaluate`. Raises what `commentary_hub.evidence.verify` raises. Cost: one trial of the evaluation.
+    ``keep`` as in `evaluate`. Raises `InputError` for a ``device`` that is not there, and what
+    `commentary_hub.evidence.verify` raises. Cost: one trial of the evaluation.
     """
+    where = find_device(device)
     evidence.check_repeatable(stored)
     parts = open_parts((recipe or recipe_of(stored)).data)
     selection, test = _measured(parts)
@@ -122,7 +127,7 @@ def verify(
             selection=selection,
             test=test,
             account=account,
-            device=device,
+            device=where,
             progress=progress,
             pieces=PieceFolder(folder),
         )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 
@@ -35,7 +34,8 @@ from commentary_hub.recipes._build import (
     open_parts,
 )
 from commentary_hub.recipes._checkpoints import CheckpointFile
-from commentary_hub.recipes._save import save
+from commentary_hub.recipes._device import find_device
+from commentary_hub.recipes._save import warn_of_name, write
 from commentary_hub.recipes._schema import Recipe
 
 CHECK_STEPS = 10
@@ -54,17 +54,25 @@ def run(
     """Learn what ``recipe`` describes and save it as an artefact in ``folder``; returns its manifest.
 
     The last checkpoint of each run lies in ``folder`` until the artefact does; with ``resume`` what was interrupted
-    goes on from there. ``recipe_toml`` is the recipe's text, kept in the artefact. Raises `RecipeError` before anything
-    runs, and what `learn` and `save` raise.
+    goes on from there, where this recipe wrote it. ``recipe_toml`` is the recipe's text, kept in the artefact.
+    ``progress`` as in `learn`; ``True`` also counts the examples that are read. An artefact in ``folder`` is
+    replaced. Raises `InputError` (no such device, another recipe's checkpoint) and `RecipeError` before anything runs,
+    and what `learn` and `save` raise.
     """
-    files = [CheckpointFile(Path(folder), run=number) for number in range(recipe.runs)]
-    if not resume:
-        for file in files:
+    where = find_device(device)
+    digest = recipe.learning_digest()
+    files = [CheckpointFile(folder, run=number, recipe=digest) for number in range(recipe.runs)]
+    for file in files:
+        if resume:
+            file.check()
+        else:
             file.remove()
-    parts = open_parts(recipe.data)
-    learned = learn_recipe(recipe, parts, progress=progress, sinks=files, every=checkpoint_every, device=device)
+    bar = True in progress if isinstance(progress, Sequence) else progress is True
+    parts = open_parts(recipe.data, progress=bar)
+    warn_of_name(parts.train.identity)
+    learned = learn_recipe(recipe, parts, progress=progress, sinks=files, every=checkpoint_every, device=where)
     said = recipe.commentary
-    manifest = save(
+    manifest = write(
         folder, learned, name=said.name, description=said.description, licence=said.licence, recipe_toml=recipe_toml
     )
     for file in files:
@@ -123,28 +131,29 @@ def learn_recipe(
     return combine(learned)
 
 
-def check(recipe: Recipe, *, steps: int = CHECK_STEPS) -> float:
+def check(recipe: Recipe, *, steps: int = CHECK_STEPS, device: str | torch.device = "cpu") -> float:
     """How wrong the recipe's hypergradient is: its relative error against the exact float64 one.
 
-    Measured with the recipe's first student, freshly initialised, over at most ``steps`` inner steps. For an exact
-    method this is the share of rounding; for an implicit or truncated one mostly bias.
+    Measured with the recipe's first student, freshly initialised, over at most ``steps`` inner steps on ``device``. For
+    an exact method this is the share of rounding; for an implicit or truncated one mostly bias.
     """
     if steps < 1:
         raise InputError(f"steps is {steps}: check at least one inner step")
+    where = find_device(device)
     parts = open_parts(recipe.data)
     count = min(steps, recipe.inner.steps)
     size = min(recipe.inner.batch_size, len(parts.train))
     torch.manual_seed(recipe.seed)
-    commentary = build_commentary(recipe, parts.train)
+    commentary = build_commentary(recipe, parts.train).to(where)
     population: Population = build_population(recipe)
     problem = Training(
-        student=build_student(recipe.students[0]).build(),
+        student=build_student(recipe.students[0]).build().to(where),
         commentaries=compose([commentary]),
-        inputs=parts.train.inputs,
-        targets=parts.train.targets,
-        batches=draw_batches(len(parts.train), size, count, seed=recipe.seed),
-        validation_inputs=parts.validation.inputs,
-        validation_targets=parts.validation.targets,
+        inputs=parts.train.inputs.to(where),
+        targets=parts.train.targets.to(where),
+        batches=draw_batches(len(parts.train), size, count, seed=recipe.seed).to(where),
+        validation_inputs=parts.validation.inputs.to(where),
+        validation_targets=parts.validation.targets.to(where),
         inner=build_inner(recipe),
         reduction=recipe.inner.reduction,
         criterion=cross_entropy,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 
 from torch import nn
@@ -12,7 +13,9 @@ from commentary_hub.commentaries import Commentary
 from commentary_hub.data import Examples
 from commentary_hub.errors import InputError
 from commentary_hub.learning import Learned
-from commentary_hub.manifest import DatasetBinding, KeyScheme, Manifest
+from commentary_hub.manifest import DatasetBinding, DatasetIdentity, KeyScheme, Manifest
+
+_log = logging.getLogger("commentary_hub.recipes")
 
 
 def save(
@@ -25,11 +28,45 @@ def save(
     licence: str | None = None,
     recipe_toml: str | None = None,
 ) -> Manifest:
-    """Write what `learn` returned as an artefact: tensors, manifest, card, digests.
+    """Write what `learn` returned as an artefact: tensors, manifest, card, digests; one in ``folder`` is replaced.
 
-    Of commentaries that were learned together each has an artefact of its own: ``commentary`` says which. Raises
+    Of commentaries that were learned together each has an artefact of its own: ``commentary`` says which. Warns where
+    the dataset has only the name of a class or a folder (``known_as`` of `open_examples` gives it its own). Raises
     what `commentary_hub.artefact.save` raises.
     """
+    warn_of_name(learned.train.identity)
+    return write(
+        folder,
+        learned,
+        name=name,
+        commentary=commentary,
+        description=description,
+        licence=licence,
+        recipe_toml=recipe_toml,
+    )
+
+
+def warn_of_name(identity: DatasetIdentity) -> None:
+    """Warn where a dataset is called like a class or a folder: nobody can look for what was learned on it."""
+    if "/" not in identity.id and ":" not in identity.id:  # neither owner/name nor sklearn:digits
+        _log.warning(
+            "the dataset is called only %r, so that nobody can find this commentary by its dataset: give its id on the "
+            'hub with known_as="owner/name" (in open_examples, or in a recipe\'s [data])',
+            identity.id,
+        )
+
+
+def write(
+    folder: str | os.PathLike[str],
+    learned: Learned,
+    *,
+    name: str,
+    commentary: Commentary | None = None,
+    description: str = "",
+    licence: str | None = None,
+    recipe_toml: str | None = None,
+) -> Manifest:
+    """`save` without a warning."""
     chosen = commentary
     if chosen is None:
         if len(learned.commentaries) != 1:

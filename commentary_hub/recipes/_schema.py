@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -10,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from commentary_hub.data import LabelNoise
 from commentary_hub.errors import RecipeError
+from commentary_hub.evidence import digest_of
 
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
@@ -40,8 +42,9 @@ class CorruptionSection(_Section):
 class DataSection(_Section):
     """The dataset, and how many of its examples train, teach (``validation``) and stay out for ``evaluate``.
 
-    ``dataset`` is what `open_examples` opens: a Hub id, a folder of files, ``sklearn:digits``. With
-    ``validation_split`` the teaching examples come from that split instead. ``selection`` examples choose learning
+    ``dataset`` is what `open_examples` opens: a Hub id, a folder of files, ``sklearn:digits``; ``known_as`` is the Hub
+    id under which others know a local copy. With ``validation_split`` the teaching examples come from that split
+    instead. ``selection`` examples choose learning
     rates in an evaluation, ``test`` examples are reported; neither is touched by learning. ``imbalance`` makes the
     training examples long-tailed: the first class so many times as frequent as the last.
     """
@@ -50,6 +53,7 @@ class DataSection(_Section):
     split: str = "train"
     config: str | None = None
     revision: str | None = None
+    known_as: str | None = None
     inputs: str | None = None
     targets: str | None = None
     size: tuple[int, int] | None = None
@@ -182,6 +186,14 @@ class Recipe(_Section):
             first = error.errors(include_url=False)[0]
             place = ".".join(str(part) for part in first["loc"]) or "recipe"
             raise RecipeError(f"{where}: {place}: {first['msg']}", where=where, place=place) from None
+
+    def learning_digest(self) -> str:
+        """32 hex digits over all that learning depends on: not names, words about it, or the evaluation."""
+        said = self.model_dump(
+            mode="json",
+            exclude={"commentary": {"name", "description", "licence"}, "data": {"known_as"}, "evaluation": True},
+        )
+        return digest_of(json.dumps(said, sort_keys=True))
 
     @classmethod
     def read(cls, path: str | Path) -> Recipe:

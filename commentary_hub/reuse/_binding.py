@@ -63,6 +63,9 @@ class _WithRows(Dataset[Any]):
 class Binding(_WithRows):
     """One or more commentaries bound to a dataset; itself a map-style dataset whose samples carry their positions.
 
+    A sample (x, y) becomes (x, y, position); a dictionary, as Hugging Face datasets give them, gains the entry
+    ``commentary_row``: ``loss(student, batch["image"], batch["label"], batch["commentary_row"])``.
+
     ``rows`` int64 [N] is the dataset's index → table row (-1 for none) and ``counts`` says how the examples met the
     first commentary's table. Batches carry dataset *positions*, so that several tables can be looked up at once: each
     commentary sees its own rows, in the fixed order of stages (weights, masks, blends). Progress i/T counts calls of
@@ -124,7 +127,9 @@ class Binding(_WithRows):
 
     @cached_property
     def dataset(self) -> Any:
-        """The dataset with positions attached: a Hugging Face dataset gains a column, others a last element.
+        """The dataset with positions attached: a Hugging Face dataset gains the column ``commentary_row``.
+
+        Samples of others gain a last element, or an entry of that name.
 
         The column stays with its example through ``map``, ``filter``, ``shuffle`` and tokenising, so that everything
         can be done to the dataset after binding that was done before.

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
-from commentary_hub.errors import CommentaryHubError
+from commentary_hub.errors import CommentaryHubError, HubNotFound
 
 DataDir = Annotated[
     Path | None,
@@ -23,6 +23,9 @@ DataDir = Annotated[
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+PasswordStdin = Annotated[
+    bool, typer.Option("--password-stdin", help="Read a password for the pages from standard input.")
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -32,6 +35,7 @@ def register(app: typer.Typer) -> None:
     users.command("add")(user_add)
     users.command("list")(user_list)
     users.command("quota")(user_quota)
+    users.command("password")(user_password)
     users.command("disable")(user_disable)
     orgs = typer.Typer(help="Organisations of the hub.", no_args_is_help=True)
     orgs.command("add")(org_add)
@@ -103,15 +107,13 @@ def user_add(
     token: Annotated[str | None, typer.Option(help="Give them this token (default: one is made).")] = None,
     email: Annotated[str, typer.Option(help="Their address.")] = "",
     full_name: Annotated[str, typer.Option("--fullname", help="Their name in full.")] = "",
-    password_stdin: Annotated[
-        bool, typer.Option("--password-stdin", help="Read a password for the pages from standard input.")
-    ] = False,
+    password_stdin: PasswordStdin = False,
     admin: Annotated[bool, typer.Option("--admin", help="May administer everything.")] = False,
     data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
-    """Add a user and print a write token, which is shown this once."""
-    password = sys.stdin.readline().rstrip("\n") if password_stdin else None
+    """Add a user and print a write token; it cannot be shown again."""
+    password = _password_line() if password_stdin else None
     directory = _directory(data_dir)
     user = directory.add_user(name, email=email, full_name=full_name, password=password, is_admin=admin)
     secret = directory.create_token(user.name, label="first token", secret=token)
@@ -133,30 +135,46 @@ def user_quota(
         int | None, typer.Argument(help="Bytes their repositories may hold; 0: no limit; none: the default.")
     ] = None,
     data_dir: DataDir = None,
+    as_json: AsJson = False,
 ) -> None:
     """Set how much the repositories of a user or an organisation may hold."""
     _directory(data_dir).set_quota(name, size)
     said = "the server's default" if size is None else "no limit" if size == 0 else f"{size:,} bytes"
-    typer.echo(f"{name}: {said}")
+    _answer({"owner": name, "quota_bytes": size}, f"quota of {name}: {said}", as_json=as_json)
+
+
+def user_password(
+    name: Annotated[str, typer.Argument(help="The user's name.", show_default=False)],
+    password_stdin: PasswordStdin = False,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Set a user's password for the pages, asked for on the terminal, and end their sessions."""
+    asked = None if password_stdin else typer.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
+    _directory(data_dir).set_password(name, _password_line() if asked is None else asked)
+    _answer({"user": name}, f"set the password of {name}", as_json=as_json)
 
 
 def user_disable(
     name: Annotated[str, typer.Argument(help="The user's name.", show_default=False)],
     data_dir: DataDir = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Let a user in no more: password, tokens, sessions and roles end; what they pushed stays."""
+    """Disable a user: password, tokens, sessions, roles and rights end; their repositories stay."""
     _directory(data_dir).disable(name)
-    typer.echo(f"{name} is let in no more; 'commentary-hub token create {name}' would begin anew")
+    said = f"disabled {name}; 'commentary-hub token create {name}' or a new password lets them in again"
+    _answer({"user": name, "disabled": True}, said, as_json=as_json)
 
 
 def org_remove(
     name: Annotated[str, typer.Argument(help="The organisation.", show_default=False)],
-    member: Annotated[str, typer.Argument(help="Who is a member no longer.", show_default=False)],
+    member: Annotated[str, typer.Argument(help="The member to remove.", show_default=False)],
     data_dir: DataDir = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Take a member's role in an organisation back."""
+    """Remove a member from an organisation."""
     _directory(data_dir).remove_member(name, member)
-    typer.echo(f"{member} is no member of {name}")
+    _answer({"org": name, "removed": member}, f"removed {member} from {name}", as_json=as_json)
 
 
 def org_add(
@@ -189,7 +207,7 @@ def token_create(
     data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
-    """Create a token for a user and print it, which is this once."""
+    """Create a token and print it; it cannot be shown again."""
     expires = None if days is None else time.time() + days * 86400
     secret = _directory(data_dir).create_token(
         user, label=label, role=role, expires_at=expires, only_repo=None if only is None else only.lower()
@@ -212,14 +230,18 @@ def token_revoke(
     user: Annotated[str, typer.Argument(help="Whose token.", show_default=False)],
     number: Annotated[int, typer.Argument(help="Its number in the list.", show_default=False)],
     data_dir: DataDir = None,
+    as_json: AsJson = False,
 ) -> None:
     """Revoke a token: it is refused from now on."""
-    _directory(data_dir).revoke_token(user, number)
-    typer.echo(f"revoked token {number} of {user}")
+    directory = _directory(data_dir)
+    if number not in {one.id for one in directory.tokens(user)}:
+        raise HubNotFound(f"{user} has no token {number}: 'commentary-hub token list {user}' shows their numbers")
+    directory.revoke_token(user, number)
+    _answer({"user": user, "revoked": number}, f"revoked token {number} of {user}", as_json=as_json)
 
 
 def fsck(data_dir: DataDir = None, as_json: AsJson = False) -> None:
-    """Prove that every object that a revision names is present and whole."""
+    """Check that every object that a revision names is present and undamaged."""
     from commentary_hub_server.app import open_world
     from commentary_hub_server.upkeep import check
 
@@ -233,11 +255,13 @@ def fsck(data_dir: DataDir = None, as_json: AsJson = False) -> None:
 
 
 def gc(
-    older_than_h: Annotated[float, typer.Option("--older-than", min=0, help="Spare what is younger, in hours.")] = 24,
+    older_than_h: Annotated[
+        float, typer.Option("--older-than", min=0, help="Keep objects that are younger than this many hours.")
+    ] = 24,
     data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
-    """Delete objects that no repository holds; safe beside traffic."""
+    """Delete objects that no repository refers to; safe while the hub serves requests."""
     from commentary_hub_server.app import open_world
     from commentary_hub_server.upkeep import collect
 
@@ -248,12 +272,14 @@ def gc(
 def backup(
     folder: Annotated[Path, typer.Argument(help="A folder that does not exist yet.", show_default=False)],
     data_dir: DataDir = None,
+    as_json: AsJson = False,
 ) -> None:
     """Copy a data folder (SQLite and local objects) while the hub runs; to restore, serve the copy."""
     from commentary_hub_server.upkeep import back_up
 
     back_up(_settings(data_dir), folder)
-    typer.echo(f"backed up to {folder}; check it: commentary-hub fsck --data-dir {folder}")
+    said = f"backed up to {folder}; check it: commentary-hub fsck --data-dir {folder}"
+    _answer({"folder": str(folder)}, said, as_json=as_json)
 
 
 def _settings(data_dir: Path | None) -> Any:
@@ -290,6 +316,10 @@ def _greet(world: Any) -> None:
     if world.directory.is_empty():
         world.directory.add_user("admin", full_name="Administrator", is_admin=True)
         typer.echo(f"added the user admin; token (shown once): {world.directory.create_token('admin', label='first')}")
+
+
+def _password_line() -> str:
+    return sys.stdin.readline().rstrip("\r\n")
 
 
 def _answer(data: dict[str, Any], text: str, *, as_json: bool) -> None:

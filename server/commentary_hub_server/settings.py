@@ -29,7 +29,9 @@ class Settings:
     secret: str = _setting(
         "", "signs links and sessions, 32 characters or more; empty: made once, kept in the data folder"
     )
-    public_url: str = _setting("", "where the world reaches the hub, with any path prefix; empty: as it was asked")
+    public_url: str = _setting(
+        "", "where the world reaches the hub, with any path prefix; empty: taken from each request's Host"
+    )
     quota_bytes: int = _setting(0, "bytes that an owner's repositories may hold; 0 for no limit")
     accel_prefix: str = _setting("", "let nginx send files: the internal location that maps to the data folder")
     redirect_s: int = _setting(0, "let S3 send files: seconds for which a signed redirect is valid; 0 streams them")

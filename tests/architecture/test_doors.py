@@ -42,6 +42,14 @@ def test_the_front_door_opens_every_name_and_knows_no_other():
         _ = commentary_hub.nothing
 
 
+def test_the_front_door_evaluates_what_it_loads():
+    """As the command line does: a stored commentary goes in, not the parts of an evaluation."""
+    from commentary_hub import recipes
+
+    assert commentary_hub.evaluate is recipes.evaluate
+    assert commentary_hub.verify is recipes.verify
+
+
 def test_rooms_are_entered_by_their_door():
     """No module outside a room imports a private module of it (the server's rooms too)."""
     for package in (commentary_hub, commentary_hub_server):

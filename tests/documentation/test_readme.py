@@ -1,14 +1,18 @@
 """What the README says is true: its example runs, its map is the tree, and every command and setting is named."""
 
+import json
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import typer.main
 from huggingface_hub import HfApi
+from PIL import Image
 
+from commentary_hub import artefact, recipes
 from commentary_hub.cli._main import build_app
 from commentary_hub_server.settings import variables
 from tests.server.hub.running import running
@@ -38,6 +42,52 @@ def test_the_twenty_lines_run(tmp_path):
         )
         assert done.returncode == 0, done.stderr
         assert [one.id for one in HfApi(endpoint=hub.url, token=False).list_datasets()] == ["ada/digits-weights"]
+
+
+def pictures(folder, *, start, count):
+    """Pictures of three classes, none of them in two folders, in a folder for each class."""
+    for number in range(start, start + count):
+        pixels = np.random.default_rng(number).integers(0, 256, (40, 36, 3), dtype=np.uint8)
+        place = folder / "abc"[number % 3]
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(place / f"{number}.png")
+
+
+def test_the_lines_for_data_of_your_own_run_and_go_on(tmp_path):
+    pictures(tmp_path / "leaves", start=0, count=30)
+    pictures(tmp_path / "leaves-checked", start=100, count=9)
+    code = fenced("python")[1]
+    for steps, fewer in (('"inner_steps": 100', '"inner_steps": 2'), ('"outer_steps": 60', '"outer_steps": 2')):
+        assert steps in code
+        code = code.replace(steps, fewer)
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "HF_HOME": str(tmp_path / "hf")}
+    for _ in range(2):  # the second time there is a checkpoint
+        command = [sys.executable, "-W", "error", "-c", code]
+        done = subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=250
+        )
+        assert done.returncode == 0, done.stderr
+        assert list((tmp_path / "checkpoints").iterdir())
+    stored = artefact.load(tmp_path / "leaves-weights")
+    assert (stored.manifest.dataset.identity.id, len(stored.rows.keys)) == ("ada/leaves", 30)
+
+
+def test_the_recipe_describes_a_run():
+    (text,) = fenced("toml")
+    recipe = recipes.Recipe.from_toml(text)
+    assert recipe.evaluation is not None
+    assert recipes.check(recipe, steps=2) < 1e-3
+
+
+def test_what_is_said_of_the_reference_commentaries_is_in_their_evidence():
+    outcomes = [json.loads(path.read_text())["outcome"] for path in (ROOT / "cards").glob("*/evidence.json")]
+    words = ["no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+    said = (
+        f"Of the {words[len(outcomes)]} reference commentaries in [cards](cards), "
+        f"{words[outcomes.count('no_difference')]} make no difference by the rule that was fixed before the run, and "
+        f"{words[outcomes.count('helps')]} help."
+    )
+    assert said in " ".join(README.split())
 
 
 def test_the_map_is_the_tree():

@@ -66,12 +66,16 @@ def snippets(entry: Entry) -> list[Snippet]:
 
 def _training(load: str, pytorch: str) -> list[Snippet]:
     return [
-        Snippet("pytorch", "PyTorch", pytorch.format(load=load), "dataset, student and optimizer are yours"),
+        Snippet("pytorch", "PyTorch", pytorch.format(load=load), _YOURS),
         Snippet("trainer", "Trainer", _TRAINER.format(load=load), "model, arguments and dataset are yours"),
         Snippet("lightning", "Lightning", _LIGHTNING.format(load=load), "trainer, module and loader are yours"),
     ]
 
 
+_YOURS = (
+    "dataset, student and optimizer are yours; where its samples are dictionaries, so are batches, "
+    'and rows are batch["commentary_row"]'
+)
 _LOAD = """from commentary_hub import load
 
 commentary = {load}.commentary"""
