@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import getpass
+import hashlib
 import json
 import shutil
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -15,6 +16,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from commentary_hub import hub
 from commentary_hub.cli._options import AsJson, Device
 from commentary_hub.errors import EvidenceError, UsageError
+
+if TYPE_CHECKING:
+    import torch
+
+    from commentary_hub.artefact import StoredCommentary
 
 Reference = Annotated[str, typer.Argument(help="A folder, or owner/name[@revision] on the hub.", show_default=False)]
 RecipeFile = Annotated[
@@ -26,8 +32,6 @@ Out = Annotated[
         "--out", "-o", help="Write the artefact with its evidence here (default: in place).", show_default=False
     ),
 ]
-
-_EVALUATION, _VERIFICATION = ".evaluation", ".verification"  # what is finished, while it isn't all
 
 
 def register(app: typer.Typer) -> None:
@@ -57,6 +61,7 @@ def evaluate(
     where = recipes.find_device(device)
     folder = _writable(reference, out)
     stored = artefact.load(folder)
+    kept = _unfinished("evaluations", folder, stored, where)
     with _bar(hidden=as_json) as bar:
         found = recipes.evaluate(
             stored,
@@ -66,10 +71,10 @@ def evaluate(
             learning_runs=learning_runs,
             device=where,
             progress=_progress(bar, "evaluating"),
-            keep=folder / _EVALUATION,
+            keep=kept,
         )
     artefact.attach(folder, evidence=found)
-    shutil.rmtree(folder / _EVALUATION, ignore_errors=True)
+    shutil.rmtree(kept, ignore_errors=True)
     if as_json:
         typer.echo(json.dumps({"folder": str(folder), "evidence": found.model_dump(mode="json", exclude_none=True)}))
         return
@@ -98,6 +103,7 @@ def verify(
     folder = _writable(reference, out)
     stored = artefact.load(folder)
     who = account or hub.account() or getpass.getuser()
+    kept = _unfinished("verifications", folder, stored, where)
     with _bar(hidden=as_json) as bar:
         record = recipes.verify(
             stored,
@@ -105,11 +111,11 @@ def verify(
             account=who,
             device=where,
             progress=_progress(bar, "verifying"),
-            keep=folder / _VERIFICATION,
+            keep=kept,
         )
     assert stored.evidence is not None  # otherwise there was nothing to run again
     artefact.attach(folder, evidence=evidence.verified(stored.evidence, record))
-    shutil.rmtree(folder / _VERIFICATION, ignore_errors=True)  # the next one must run everything again
+    shutil.rmtree(kept, ignore_errors=True)  # the next one must run everything again
     said = "agrees" if record.agrees else "does not agree"
     if as_json:
         typer.echo(json.dumps({"folder": str(folder), "verification": record.model_dump(mode="json")}))
@@ -117,6 +123,17 @@ def verify(
         typer.echo(f"{said}: {record.detail}\nrecorded in {folder} as {who}, {record.date}, {record.hardware}")
     if not record.agrees:
         raise EvidenceError(f"the evidence of {stored.manifest.name} does not hold here: {record.detail}")
+
+
+def _unfinished(room: str, folder: Path, stored: StoredCommentary, device: torch.device) -> Path:
+    """Where finished pieces lie while not all are: in the user's own cache.
+
+    Pieces that came with a folder would be its author's word for what was measured here.
+    """
+    from commentary_hub.data import cache_folder
+
+    said = (str(folder.resolve()), stored.tensor_digest, stored.manifest.settings_digest, str(device))
+    return cache_folder(room) / hashlib.sha256("\n".join(said).encode()).hexdigest()[:32]
 
 
 def _writable(reference: str, out: Path | None) -> Path:

@@ -1,6 +1,7 @@
 """``evaluate`` and ``verify`` on a recipe so small that it measures nothing, from learning to the record."""
 
 import json
+import os
 
 import pytest
 from typer.testing import CliRunner
@@ -157,6 +158,23 @@ def test_verify_runs_the_evaluation_again_and_attaches_a_record(evaluated, monke
     assert not list(evaluated.glob(".*"))
     assert again["verification"]["account"] == "alan"
     assert [one.account for one in evidence_of(evaluated).verifications] == ["grace", "alan"]
+
+
+@pytest.mark.parametrize("command", ["evaluate", "verify"])
+def test_what_is_finished_lies_in_the_cache_and_never_beside_a_strangers_artefact(evaluated, monkeypatch, command):
+    """Runs that came with a folder would be its author's word for what was measured here."""
+    seen = []
+
+    def stopped(*_, keep, **__):
+        seen.append(keep)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(recipes, command, stopped)
+    for _ in range(2):
+        run(command, evaluated)
+    assert seen[0] == seen[1]  # the same command goes on
+    assert seen[0].is_relative_to(os.environ["COMMENTARY_HUB_CACHE"])
+    assert not seen[0].is_relative_to(evaluated)
 
 
 def test_verify_names_the_account_that_is_signed_in(evaluated, monkeypatch):
