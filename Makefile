@@ -42,7 +42,7 @@ build: .venv/tested  ## wheel and sdist into dist/
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group test
 	touch $@
 .venv/benched: .venv/installed
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt ".[bench]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[bench]"
 	$(BIN)/python -m pip install --quiet --target .venv/old-pip "pip<24.1"
 	PYTHONPATH=.venv/old-pip $(BIN)/python -m pip install --quiet --no-deps betty-ml==0.1.1
 	touch $@

@@ -26,6 +26,7 @@ import tempfile
 import time
 import venv
 import warnings
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -286,6 +287,8 @@ def main():
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
+    if missing := [peer for peer in ("betty", "cleanlab") if find_spec(peer) is None]:
+        parser.error(f"{', '.join(missing)} must be there to be measured: make .venv/benched installs every peer")
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore")
     logging.disable(logging.INFO)

@@ -23,6 +23,7 @@ import subprocess
 import sys
 import time
 import warnings
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -144,6 +145,8 @@ def main():
     parser.add_argument("--steps", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--optimiser", default="sgd", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if missing := [peer for peer in ("higher", "torchopt", "betty") if find_spec(peer) is None]:
+        parser.error(f"{', '.join(missing)} must be there to be measured: make .venv/benched installs every peer")
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore")
     if options.measure:
