@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import getpass
-import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -131,9 +130,10 @@ def _unfinished(room: str, folder: Path, stored: StoredCommentary, device: torch
     Pieces that came with a folder would be its author's word for what was measured here.
     """
     from commentary_hub.data import cache_folder
+    from commentary_hub.evidence import digest_of
 
     said = (str(folder.resolve()), stored.tensor_digest, stored.manifest.settings_digest, str(device))
-    return cache_folder(room) / hashlib.sha256("\n".join(said).encode()).hexdigest()[:32]
+    return cache_folder(room) / digest_of("\n".join(said))
 
 
 def _writable(reference: str, out: Path | None) -> Path:

@@ -59,9 +59,10 @@ class ExampleWeights(Commentary):
         stage = min(int(float(progress) * stages), stages - 1)
         known = batch.rows >= 0
         weights = torch.sigmoid(self.logits[batch.rows.clamp_min(0), stage])
-        if not known.all():
-            weights = torch.where(known, weights, weights.new_tensor(self.neutral))
-        return batch.weighted(weights)
+        neutral = self._neutral
+        if neutral is None and not known.all():  # the mean of a large table is worked out only where it is needed
+            neutral = self.neutral
+        return batch.weighted(weights if neutral is None else torch.where(known, weights, weights.new_tensor(neutral)))
 
     @property
     def neutral(self) -> float:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import platform
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from commentary_hub.commentaries import Commentary, Reduction
-from commentary_hub.data import Examples
+from commentary_hub.data import Examples, fingerprint
 from commentary_hub.errors import InputError
 from commentary_hub.learning._hypergradient import Method
 from commentary_hub.learning._optimisers import InnerOptimiser
@@ -60,9 +60,7 @@ def describe_optimiser(optimiser: torch.optim.Optimizer) -> str:
 
 def describe_examples(examples: Examples) -> str:
     """32 hex digits over keys and targets, in order: what a run that goes on must find again."""
-    digest = hashlib.blake2b(examples.keys.tobytes(), digest_size=16)
-    digest.update(examples.target_digests.tobytes())
-    return digest.hexdigest()
+    return fingerprint(np.concatenate([examples.keys, examples.target_digests], axis=1))
 
 
 def describe_run(

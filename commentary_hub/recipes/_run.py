@@ -35,7 +35,7 @@ from commentary_hub.recipes._build import (
 )
 from commentary_hub.recipes._checkpoints import CheckpointFile
 from commentary_hub.recipes._device import find_device
-from commentary_hub.recipes._save import warn_of_name, write
+from commentary_hub.recipes._save import save, warn_of_name
 from commentary_hub.recipes._schema import Recipe
 
 CHECK_STEPS = 10
@@ -69,10 +69,10 @@ def run(
             file.remove()
     bar = True in progress if isinstance(progress, Sequence) else progress is True
     parts = open_parts(recipe.data, progress=bar)
-    warn_of_name(parts.train.identity)
+    warn_of_name(parts.train.identity.id)
     learned = learn_recipe(recipe, parts, progress=progress, sinks=files, every=checkpoint_every, device=where)
     said = recipe.commentary
-    manifest = write(
+    manifest = save(
         folder, learned, name=said.name, description=said.description, licence=said.licence, recipe_toml=recipe_toml
     )
     for file in files:

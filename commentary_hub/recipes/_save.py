@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from functools import cache
 
 from torch import nn
 
@@ -13,7 +14,7 @@ from commentary_hub.commentaries import Commentary
 from commentary_hub.data import Examples
 from commentary_hub.errors import InputError
 from commentary_hub.learning import Learned
-from commentary_hub.manifest import DatasetBinding, DatasetIdentity, KeyScheme, Manifest
+from commentary_hub.manifest import DatasetBinding, KeyScheme, Manifest
 
 _log = logging.getLogger("commentary_hub.recipes")
 
@@ -34,39 +35,7 @@ def save(
     the dataset has only the name of a class or a folder (``known_as`` of `open_examples` gives it its own). Raises
     what `commentary_hub.artefact.save` raises.
     """
-    warn_of_name(learned.train.identity)
-    return write(
-        folder,
-        learned,
-        name=name,
-        commentary=commentary,
-        description=description,
-        licence=licence,
-        recipe_toml=recipe_toml,
-    )
-
-
-def warn_of_name(identity: DatasetIdentity) -> None:
-    """Warn where a dataset is called like a class or a folder: nobody can look for what was learned on it."""
-    if "/" not in identity.id and ":" not in identity.id:  # neither owner/name nor sklearn:digits
-        _log.warning(
-            "the dataset is called only %r, so that nobody can find this commentary by its dataset: give its id on the "
-            'hub with known_as="owner/name" (in open_examples, or in a recipe\'s [data])',
-            identity.id,
-        )
-
-
-def write(
-    folder: str | os.PathLike[str],
-    learned: Learned,
-    *,
-    name: str,
-    commentary: Commentary | None = None,
-    description: str = "",
-    licence: str | None = None,
-    recipe_toml: str | None = None,
-) -> Manifest:
-    """`save` without a warning."""
+    warn_of_name(learned.train.identity.id)
     chosen = commentary
     if chosen is None:
         if len(learned.commentaries) != 1:
@@ -93,6 +62,17 @@ def write(
         licence=licence,
         description=description,
     )
+
+
+@cache
+def warn_of_name(dataset: str) -> None:
+    """Warn, once, where a dataset is called like a class or a folder: nobody can look for what was learned on it."""
+    if "/" not in dataset and ":" not in dataset:  # neither owner/name nor sklearn:digits
+        _log.warning(
+            "the dataset is called only %r, so that nobody can find this commentary by its dataset: give its id on the "
+            'hub with known_as="owner/name" (in open_examples, or in a recipe\'s [data])',
+            dataset,
+        )
 
 
 def dataset_binding(train: Examples, validation: Examples, *, has_rows: bool) -> DatasetBinding:

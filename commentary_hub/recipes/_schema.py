@@ -44,9 +44,9 @@ class DataSection(_Section):
 
     ``dataset`` is what `open_examples` opens: a Hub id, a folder of files, ``sklearn:digits``; ``known_as`` is the Hub
     id under which others know a local copy. With ``validation_split`` the teaching examples come from that split
-    instead. ``selection`` examples choose learning
-    rates in an evaluation, ``test`` examples are reported; neither is touched by learning. ``imbalance`` makes the
-    training examples long-tailed: the first class so many times as frequent as the last.
+    instead. ``selection`` examples choose learning rates in an evaluation, ``test`` examples are reported; neither is
+    touched by learning. ``imbalance`` makes the training examples long-tailed: the first class so many times as
+    frequent as the last.
     """
 
     dataset: str

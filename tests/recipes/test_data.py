@@ -8,6 +8,7 @@ from PIL import Image
 
 from commentary_hub import recipes
 from commentary_hub.recipes._run import learn_recipe
+from commentary_hub.recipes._save import warn_of_name
 from tests.cli.test_evaluate import RECIPE
 
 
@@ -21,6 +22,11 @@ def folder(tmp_path_factory):
         place.mkdir(parents=True, exist_ok=True)
         Image.fromarray(one).save(place / f"{number}.png")
     return root
+
+
+@pytest.fixture(autouse=True)
+def _nothing_said_yet():
+    warn_of_name.cache_clear()
 
 
 def recipe(folder, more=""):

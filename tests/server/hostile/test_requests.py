@@ -23,16 +23,11 @@ SECRET_FILE = "root:"
 
 
 @pytest.fixture(scope="module")
-def hub(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("hub")
-    with running(folder) as one:
-        one.folder, one.ada = folder, one.token("ada")
-        one.by = one.world.directory.by_token(one.ada).token_id
-        one.repo = one.world.repositories.create("dataset", "ada", "set", private=False)
-        changes = [Change("a.txt", data=b"hello"), Change("f/page.html", data=b"<script>alert(1)</script>")]
-        changes += [Change("big.txt", data=b"0123456789" * 20_000), Change("x.svg", data=b"<svg onload='alert(1)'/>")]
-        one.world.history.commit(one.repo, "main", changes, title="t", author="ada")
-        yield one
+def hub(hub):
+    changes = [Change("a.txt", data=b"hello"), Change("f/page.html", data=b"<script>alert(1)</script>")]
+    changes += [Change("big.txt", data=b"0123456789" * 20_000), Change("x.svg", data=b"<svg onload='alert(1)'/>")]
+    hub.world.history.commit(hub.repo, "main", changes, title="t", author="ada")
+    return hub
 
 
 def raw(hub, method, path, body=None, headers=None):

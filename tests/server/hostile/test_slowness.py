@@ -15,19 +15,8 @@ import pytest
 from commentary_hub_server.routes import bodies
 from commentary_hub_server.routes.hub._commits import LARGE_BODIES, LARGE_BODY_BYTES
 from commentary_hub_server.rules.xet import to_text, xorb_key
-from tests.server.hub.running import running
 
 COMMIT = "/api/datasets/ada/set/commit/main"
-
-
-@pytest.fixture(scope="module")
-def hub(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("hub")
-    with running(folder) as one:
-        one.folder, one.ada = folder, one.token("ada")
-        one.by = one.world.directory.by_token(one.ada).token_id
-        one.repo = one.world.repositories.create("dataset", "ada", "set", private=False)
-        yield one
 
 
 @contextmanager
