@@ -11,8 +11,8 @@ Measured: AUROC and F1 (weight above one half, or kept) of finding the clean lab
 weights, and the test accuracy (10,000) of a fresh model of the same kind on the weighted training set, the same budget
 for all, plus the controls none, clean labels known, and the 5,000 clean examples alone.
 
-Run: ``python benchmarks/hypercleaning.py --data FOLDER [--quick] [--with-boat] [--json FILE]``; FOLDER holds MNIST as
-parquet files (or is a Hub id, the default).
+Run: ``python benchmarks/hypercleaning.py --data FOLDER [--quick] [--with-boat] [--device cuda] [--json FILE]``; FOLDER
+holds MNIST as parquet files (or is a Hub id, the default).
 """
 
 import argparse
@@ -42,6 +42,7 @@ from models import build
 
 from commentary_hub.commentaries import ExampleWeights
 from commentary_hub.data import corrupt_labels, open_examples, split_examples
+from commentary_hub.evidence import hardware
 from commentary_hub.learning import SGD, Implicit, Neumann, Population, Student, Unrolled, learn
 
 SIZES = {"train": 5_000, "held": 5_000}
@@ -52,8 +53,9 @@ BOAT = "boat-torch==1.1.1"
 class Task:
     """Noisy training examples, clean ones, and a test set."""
 
-    def __init__(self, train, held, test, mistaken, kind, scale):
+    def __init__(self, train, held, test, mistaken, kind, scale, device):
         self.train, self.held, self.test, self.kind, self.scale = train, held, test, kind, scale
+        self.device = device
         self.clean = (~mistaken).numpy()
 
     def steps(self, count):
@@ -97,6 +99,7 @@ def ours(task, method, inner, *, count, steps, batch, held, outer_lr=OUTER_LR, i
         table, Student(task.kind, lambda: build(task.kind)), train=task.train, validation=task.held, method=method,
         inner=inner, inner_steps=steps, batch_size=batch, outer_steps=count, outer_batch_size=held, reduction="mean",
         outer=lambda parameters: torch.optim.Adam(parameters, lr=outer_lr), population=Population(fresh_every=count),
+        device=task.device,
     )  # fmt: skip
     return learned.commentary.values()[:, 0].numpy(), None
 
@@ -104,14 +107,14 @@ def ours(task, method, inner, *, count, steps, batch, held, outer_lr=OUTER_LR, i
 class Batches:
     """What betty takes for a data loader: (inputs, targets, rows) of one batch at a time."""
 
-    def __init__(self, examples, rows):
-        self._examples, self._rows = examples, rows
+    def __init__(self, task, examples, rows):
+        self._inputs, self._targets, self._rows = (t.to(task.device) for t in (examples.inputs, examples.targets, rows))
 
     def __len__(self):
         return len(self._rows)
 
     def __iter__(self):
-        return ((self._examples.inputs[rows], self._examples.targets[rows], rows) for rows in self._rows)
+        return ((self._inputs[rows], self._targets[rows], rows) for rows in self._rows)
 
 
 def betty(task):
@@ -125,7 +128,10 @@ def betty(task):
     count = task.steps(count)
     generator = torch.Generator().manual_seed(0)
     draw = lambda examples, size: torch.randint(0, len(examples), (count, size), generator=generator)
-    train, held = Batches(task.train, draw(task.train, batch)), Batches(task.held, draw(task.held, held_batch))
+    train, held = (
+        Batches(task, task.train, draw(task.train, batch)),
+        Batches(task, task.held, draw(task.held, held_batch)),
+    )
 
     class Table(nn.Module):
         def __init__(self):
@@ -149,10 +155,10 @@ def betty(task):
     quiet = {"log_step": -1}
     outer = Outer(
         name="outer", module=table, train_data_loader=held, config=Config(**quiet),
-        optimizer=torch.optim.Adam(table.parameters(), lr=OUTER_LR), device=torch.device("cpu"),
+        optimizer=torch.optim.Adam(table.parameters(), lr=OUTER_LR), device=task.device,
     )  # fmt: skip
     inner = Inner(
-        name="inner", module=model, train_data_loader=train, device=torch.device("cpu"),
+        name="inner", module=model, train_data_loader=train, device=task.device,
         config=Config(type="neumann", unroll_steps=1, neumann_iterations=3, neumann_alpha=lr, **quiet),
         optimizer=torch.optim.SGD(model.parameters(), lr=lr),
     )  # fmt: skip
@@ -160,7 +166,7 @@ def betty(task):
         config=EngineConfig(train_iters=count, logger_type="none"), problems=[outer, inner],
         dependencies={"u2l": {outer: [inner]}, "l2u": {inner: [outer]}},
     ).run()  # fmt: skip
-    return torch.sigmoid(table.logits).detach().numpy(), None
+    return torch.sigmoid(table.logits).detach().cpu().numpy(), None
 
 
 def cleanlab_alone(task):
@@ -192,22 +198,24 @@ def cleanlab_judged(task, probabilities):
 
 def predicted(model, inputs):
     model.train()  # batch statistics, as everywhere here
+    device = next(model.parameters()).device
     with torch.no_grad():
-        return torch.cat([model(part).softmax(1) for part in inputs.split(1_000)]).double().numpy()
+        parts = inputs.to(device).split(1_000)
+        return torch.cat([model(part).softmax(1) for part in parts]).double().cpu().numpy()
 
 
 def fitted(task, inputs, targets, weights=None, seed=0):
     """A fresh model after the final budget, on weighted examples (weights divided by their mean)."""
     torch.manual_seed(seed)
-    model = build(task.kind)
+    model = build(task.kind).to(task.device)
     weights = torch.ones(len(targets)) if weights is None else torch.as_tensor(weights, dtype=torch.float32)
-    weights = weights / weights.mean()
+    inputs, targets, weights = (t.to(task.device) for t in (inputs, targets, weights / weights.mean()))
     steps = task.steps(FINAL_STEPS)
     optimiser = torch.optim.SGD(model.parameters(), lr=0.1 if task.kind == "linear" else 0.05, momentum=0.9)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, T_max=steps)
     generator = torch.Generator().manual_seed(seed)
     for _ in range(steps):
-        rows = torch.randint(0, len(targets), (FINAL_BATCH,), generator=generator)
+        rows = torch.randint(0, len(targets), (FINAL_BATCH,), generator=generator).to(task.device)
         losses = nn.functional.cross_entropy(model(inputs[rows]), targets[rows], reduction="none")
         optimiser.zero_grad()
         (weights[rows] * losses).mean().backward()
@@ -255,9 +263,10 @@ def boat_python():
 
 def judged(task, name, run):
     """One line of the table: weights, how well they tell clean from wrong, what a model makes of them."""
-    began = time.process_time()
+    clock = time.process_time if task.device.type == "cpu" else time.perf_counter  # each ends by reading the weights
+    began = clock()
     found, other = run(task)
-    seconds = other if isinstance(other, float) else time.process_time() - began
+    seconds = other if isinstance(other, float) else clock() - began
     kept = other if isinstance(other, np.ndarray) else found > 0.5
     weights = kept.astype(np.float32) if isinstance(other, np.ndarray) else found
     model = fitted(task, task.train.inputs, task.train.targets, weights)
@@ -285,6 +294,7 @@ def main():
     parser.add_argument("--boat-python", help="an interpreter that has boat-torch, instead of making an environment")
     parser.add_argument("--models", nargs="+", choices=("linear", "cbr"), default=("linear", "cbr"))
     parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--device", default="cpu", help="of all contenders but boat")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     if missing := [peer for peer in ("betty", "cleanlab") if find_spec(peer) is None]:
@@ -302,14 +312,15 @@ def main():
         contenders |= {f"boat, {name}": boat(name, python) for name in SOLVERS}
     whole = open_examples(options.data, split="train", limit=20_000)
     test = open_examples(options.data, split="test")
-    results = []
+    device, results = torch.device(options.device), []
+    print(f"on {hardware(device)}")
     for noise in ("symmetric", "pairwise"):
         for kind in options.models:
             lines = []
             for seed in range(options.seeds):
                 parts = split_examples(whole, SIZES, seed=seed)
                 noisy, mistaken = corrupt_labels(parts["train"], 0.5, noise=noise, seed=seed)
-                task = Task(noisy, parts["held"], test, mistaken, kind, 0.05 if options.quick else 1.0)
+                task = Task(noisy, parts["held"], test, mistaken, kind, 0.05 if options.quick else 1.0, device)
                 lines += controls(task)
                 for name, run in contenders.items():
                     print(f"  … {noise}, {kind}, {name}", file=sys.stderr, flush=True)
@@ -320,7 +331,9 @@ def main():
             results.append({"noise": noise, "model": kind, "lines": lines})
             show(noise, kind, lines)
     if options.json:
-        options.json.write_text(json.dumps({"torch": torch.__version__, "results": results}, indent=2) + "\n")
+        options.json.write_text(
+            json.dumps({"torch": torch.__version__, "device": hardware(device), "results": results}, indent=2) + "\n"
+        )
 
 
 def show(noise, kind, lines):

@@ -6,15 +6,17 @@ once, each between two runs of training with the frozen commentary, whose mean i
 machine that is slower for a minute is slower for both. Reported are medians over rounds of ratios within a round.
 Time on the CPU is the process's own, on one thread, which other work on the machine disturbs least. Peak memory: each
 contender in a process of its own, the peak of the resident set less what the process held before the contender began
-(after two steps of plain training). ``value`` is how far a contender's hypergradient is from our full graph's. All
-work in float32, where the runs of a student with kinks may part after some hundred steps by rounding alone; in
-float64 ours and the hand-written unroll agree to 3e-15 at T = 300.
+(after two steps of plain training); on a GPU the times come with the peak of what its allocator gave out, less what it
+held before. ``value`` is how far a contender's hypergradient is from our full graph's. All work in float32, where the
+runs of a student with kinks may part after some hundred steps by rounding alone; in float64 ours and the hand-written
+unroll agree to 3e-15 at T = 300.
 
 Run: ``python benchmarks/hypergradient.py [--quick | --full] [--device cuda] [--json FILE]``; ``--full`` adds T = 1,000
-to the times and 10,000 to the curve.
+to the times and 10,000 to the curve; ``--steps``, ``--optimisers`` and ``--rounds`` choose among the times.
 """
 
 import argparse
+import gc
 import json
 import logging
 import platform
@@ -44,38 +46,39 @@ from commentary_hub.learning import ConjugateGradient, Neumann
 
 
 def timed(run, world):
+    """Seconds of one run, the peak of a GPU's memory in MB, and what was found."""
     if world.device.type != "cuda":
         start = time.process_time()
         found = run(world)
-        return time.process_time() - start, found
+        return time.process_time() - start, None, found
+    gc.collect()
     torch.cuda.synchronize()
-    start = time.perf_counter()
+    torch.cuda.reset_peak_memory_stats()
+    base, start = torch.cuda.memory_allocated(), time.perf_counter()
     found = run(world)
     torch.cuda.synchronize()
-    return time.perf_counter() - start, found
+    return time.perf_counter() - start, (torch.cuda.max_memory_allocated() - base) / 2**20, found
 
 
 def times(steps, optimiser, rounds, device):
-    """Of every contender in every round: seconds, and runs of frozen training; and how far each is from ours."""
+    """Of every contender in every round: seconds, and runs of frozen training; its peak; how far it is from ours."""
     world = World(steps, optimiser, device)
     warm = World(2, optimiser, device)
     for run in CONTENDERS.values():
         run(warm)
-    seconds, units, values = {name: [] for name in CONTENDERS}, {name: [] for name in CONTENDERS}, {}
+    seconds, units = {name: [] for name in CONTENDERS}, {name: [] for name in CONTENDERS}
+    peaks, values = {}, {}
     for at in range(rounds):
         names = list(CONTENDERS)
-        before, _ = timed(CONTENDERS[FROZEN], world)
+        before, *_ = timed(CONTENDERS[FROZEN], world)
         for name in names[at % len(names) :] + names[: at % len(names)]:
-            spent, values[name] = timed(CONTENDERS[name], world)
-            after, _ = timed(CONTENDERS[FROZEN], world)
+            spent, peaks[name], values[name] = timed(CONTENDERS[name], world)
+            after, *_ = timed(CONTENDERS[FROZEN], world)
             seconds[name].append(spent)
             units[name].append(2 * spent / (before + after))
             before = after
-    return (
-        seconds,
-        units,
-        {name: difference(found, values["ours, full graph"]) for name, found in values.items() if found},
-    )
+    truth = values["ours, full graph"]
+    return seconds, units, peaks, {name: difference(found, truth) for name, found in values.items() if found}
 
 
 def difference(found, truth):
@@ -140,9 +143,11 @@ def main():
     parser.add_argument("--full", action="store_true", help="T = 1,000 and the long curve too")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--only", choices=("times", "memory", "curve", "implicit"))
+    parser.add_argument("--only", nargs="+", choices=("times", "memory", "curve", "implicit"))
+    parser.add_argument("--rounds", type=int, help="of each time, instead of what suits a noisy machine")
+    parser.add_argument("--optimisers", nargs="+", choices=tuple(LR), default=tuple(LR), help="of the times")
     parser.add_argument("--measure", choices=tuple(CONTENDERS), help=argparse.SUPPRESS)
-    parser.add_argument("--steps", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--steps", type=int, nargs="+", help="T of the times")
     parser.add_argument("--optimiser", default="sgd", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if missing := [peer for peer in ("higher", "torchopt", "betty") if find_spec(peer) is None]:
@@ -150,13 +155,16 @@ def main():
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore")
     if options.measure:
-        measure(options.measure, options.steps, options.optimiser)
+        measure(options.measure, options.steps[0], options.optimiser)
         return
     device = torch.device(options.device)
     results = {"torch": torch.__version__, "device": name_of(device)}
-    for part in (times_part, memory_part, curve_part, implicit_part):
+    parts = (
+        (times_part, implicit_part) if device.type == "cuda" else (times_part, memory_part, curve_part, implicit_part)
+    )
+    for part in parts:
         name = part.__name__.removesuffix("_part")
-        if options.only in {None, name}:
+        if options.only is None or name in options.only:
             results[name] = part(options, device)
     if options.json:
         options.json.write_text(json.dumps(results, indent=2) + "\n")
@@ -168,23 +176,28 @@ def name_of(device):
 
 def times_part(options, device):
     rounds = {20: 1} if options.quick else {50: 9, 300: 5} | ({1_000: 5} if options.full else {})
+    if options.steps:
+        rounds = {steps: rounds.get(steps, 5) for steps in options.steps}
     found = []
-    for optimiser in LR:
-        for steps, count in rounds.items():
-            seconds, units, away = times(steps, optimiser, count, device)
+    for optimiser in options.optimisers:
+        for steps, usual in rounds.items():
+            count = options.rounds or usual
+            seconds, units, peaks, away = times(steps, optimiser, count, device)
             print(f"\n{optimiser}, T = {steps}: median of {count} rounds")
-            print(f"  {'':30}{'seconds':>9}{'× library':>11}{'× frozen':>10}{'× plain':>9}{'value':>10}")
+            print(f"  {'':30}{'seconds':>9}{'× library':>11}{'× frozen':>10}{'× plain':>9}{'value':>10}{'peak MB':>10}")
             for name in CONTENDERS:
                 line = {
                     "optimiser": optimiser, "T": steps, "contender": name, "seconds": seconds[name],
                     "by_faster_library": ratio(units, name, LIBRARIES), "by_frozen": statistics.median(units[name]),
                     "by_training": ratio(units, name, ["training"]), "difference": away.get(name),
+                    "peak_mb": peaks[name],
                 }  # fmt: skip
                 found.append(line)
                 shown = "" if name not in away else f"{away[name]:.1e}"
+                peak = "" if peaks[name] is None else f"{peaks[name]:.1f}"
                 print(
                     f"  {name:30}{statistics.median(seconds[name]):9.3f}{line['by_faster_library']:11.2f}"
-                    f"{line['by_frozen']:10.2f}{line['by_training']:9.2f}{shown:>10}"
+                    f"{line['by_frozen']:10.2f}{line['by_training']:9.2f}{shown:>10}{peak:>10}"
                 )
     return found
 
@@ -216,7 +229,7 @@ def curve_part(options, _device):
 
 
 def implicit_part(options, device):
-    seconds = implicit(1 if options.quick else 7, 10 if options.quick else 30, device)
+    seconds = implicit(options.rounds or (1 if options.quick else 7), 10 if options.quick else 30, device)
     print("\nOne outer step by implicit differentiation")
     for name, spent in seconds.items():
         peer = "betty, cg (3 iterations)" if "CG" in name or "cg" in name else "betty, neumann (3 iterations)"

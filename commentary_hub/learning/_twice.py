@@ -84,17 +84,18 @@ def _convolution(original: Callable[..., Tensor], dimensions: int) -> Callable[.
 
 
 def _plain(*tensors: Tensor | None) -> bool:
-    """On the CPU, of one real floating type that no autocast will change, and nobody looks into the first derivative.
+    """On CPU or CUDA, of one real floating type that no autocast changes, and nobody looks into the first derivative.
 
     Those who do are checkpoints within the student, which run its operations again outside of the mode, and functorch.
     """
     (first, *_), kinds = tensors, {(t.dtype, t.device.type) for t in tensors if t is not None}
     assert first is not None
-    if len(kinds) != 1 or not first.is_floating_point() or first.device.type != "cpu":
+    place = first.device.type
+    if len(kinds) != 1 or not first.is_floating_point() or place not in {"cpu", "cuda"}:
         return False
     watched = torch._C._autograd._top_saved_tensors_default_hooks(True) is not None  # noqa: FBT003
     within = torch._C._functorch.maybe_current_level() is not None
-    return not watched and not within and not torch.is_autocast_enabled("cpu")
+    return not watched and not within and not torch.is_autocast_enabled(place)
 
 
 def _batch_norm(
@@ -237,6 +238,7 @@ def _batch_norm_backward(
     g: Tensor, x: Tensor, w: Tensor | None, mean: Tensor, scale: Tensor, eps: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """(w s P(g), Σ g x̂, Σ g), with w = 1 where there is none."""
+    w = torch.ones_like(scale) if w is None else w  # without one, CUDA leaves the sums out
     found: tuple[Tensor, Tensor, Tensor] = _aten.native_batch_norm_backward(
         g, x, w, None, None, mean, scale, train=True, eps=eps, output_mask=(True, True, True)
     )
