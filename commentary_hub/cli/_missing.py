@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from importlib import metadata
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from commentary_hub.errors import MissingExtra
 
@@ -30,12 +32,11 @@ def missing_extra(error: ModuleNotFoundError) -> MissingExtra | None:
 
 def _extra_of(distribution: str) -> str | None:
     """The first part of this package, ``all`` apart, that brings ``distribution``."""
-    for line in metadata.requires(_DISTRIBUTION) or ():
-        found = re.match(r"([\w.-]+).*;.*\bextra == ['\"]([\w-]+)['\"]", line)
-        if found and found[2] != "all" and _normal(found[1]) == _normal(distribution):
-            return found[2]
+    described, wanted = metadata.metadata(_DISTRIBUTION), canonicalize_name(distribution)
+    extras: list[str] = described.get_all("Provides-Extra") or []
+    named = [one for one in map(Requirement, described.get_all("Requires-Dist") or ())
+             if canonicalize_name(one.name) == wanted]  # fmt: skip
+    for extra in extras:
+        if extra != "all" and any(one.marker and one.marker.evaluate({"extra": extra}) for one in named):
+            return extra
     return None
-
-
-def _normal(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()
