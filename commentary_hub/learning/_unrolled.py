@@ -35,7 +35,8 @@ class Unrolled:
 
     Cost: about 3.2 (full), 3.7 (stored) and 4.4 (checkpoints) times training with the frozen commentary, as measured by
     ``benchmarks/hypergradient.py``; with batches too small to fill a GPU 3.0, 4.4 and 5.0 times there, so that
-    ``"full"`` is the choice where the graph of the whole run fits. Source: Raghu et al. 2021, algorithm 1; Maclaurin et al. 2015.
+    ``"full"`` is the choice where the graph of the whole run fits.
+    Source: Raghu et al. 2021, algorithm 1; Maclaurin et al. 2015.
     """
 
     memory: Memory = "stored"
