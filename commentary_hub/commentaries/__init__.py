@@ -13,8 +13,10 @@ from commentary_hub.commentaries._base import (
 )
 from commentary_hub.commentaries._criteria import (
     Criterion,
+    binary_cross_entropy,
     causal_cross_entropy,
     cross_entropy,
+    squared_error,
     token_cross_entropy,
 )
 from commentary_hub.commentaries._example_weights import ExampleWeights
@@ -37,6 +39,7 @@ __all__ = [
     "Stage",
     "SupportWeights",
     "WeightNetwork",
+    "binary_cross_entropy",
     "causal_cross_entropy",
     "check_labels",
     "commented_loss",
@@ -44,5 +47,6 @@ __all__ = [
     "cross_entropy",
     "kind_class",
     "register",
+    "squared_error",
     "token_cross_entropy",
 ]

@@ -73,10 +73,14 @@ class AttentionMask(Commentary):
     def forward(self, batch: Batch, progress: Tensor | float) -> Batch:
         """Lay the masks over the batch's inputs [B, C, H, W]."""
         del progress
-        return replace(batch, inputs=batch.inputs * self.mask(batch.inputs))
+        return replace(batch, inputs=batch.inputs * self.mask(batch.inputs).to(batch.inputs.dtype))
 
     def mask(self, inputs: Tensor) -> Tensor:
-        """Masks [B, 1, H, W] of pictures [B, C, H, W]; raises `ShapeError` for pictures of another kind."""
+        """Masks [B, 1, H, W] of pictures [B, C, H, W], in the network's precision.
+
+        Raises `ShapeError` for pictures of another kind.
+        """
+        inputs = self.network.fitted(inputs)
         if self.form == "map":
             maps = self._map(inputs)
             if maps.shape[2:] != inputs.shape[2:]:
@@ -91,6 +95,7 @@ class AttentionMask(Commentary):
 
     def centre(self, inputs: Tensor) -> Tensor:
         """Where the network looks: μ [B, 2] (row, column) in pixels of ``inputs``; the map may be coarser."""
+        inputs = self.network.fitted(inputs)
         maps = self._map(inputs)
         share = maps.flatten(1).softmax(1).reshape(maps.shape)[:, 0]
         sides = zip(share.shape[1:], inputs.shape[2:], strict=True)

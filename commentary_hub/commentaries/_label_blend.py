@@ -49,9 +49,10 @@ class LabelBlend(Commentary):
         targets = batch.targets[partner]
         ratio = 1 - 0.5 * torch.sigmoid(self.logits[batch.targets, targets])
         wide = ratio.reshape(size, *[1] * (batch.inputs.dim() - 1))
+        mixed = wide * batch.inputs + (1 - wide) * batch.inputs[partner]
         return replace(
             batch,
-            inputs=wide * batch.inputs + (1 - wide) * batch.inputs[partner],
+            inputs=mixed.to(batch.inputs.dtype),  # the ratios may be more precise than the student is
             blend=Blend(targets, ratio, None if batch.weights is None else batch.weights[partner]),
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import chain
 from typing import Any
 
 import torch
@@ -20,6 +21,9 @@ class Inner(nn.Module):
     learning and reuse see the same function, and no hidden state moves while a derivative is taken. The price is that
     what such a network says of an example depends on its batch; networks without it, or with group normalisation,
     judge each example alone.
+
+    It keeps the precision it has, whatever the student's: a kind hands it ``fitted`` inputs, works on in that precision
+    and gives a batch's inputs back in the precision they came in.
 
     Its ``name`` is what an artefact says of it. A caller's module (changed in place, where it normalises) can be
     learned and applied but has no name to store: asking for it is an `InputError` that says how to give it one.
@@ -47,6 +51,11 @@ class Inner(nn.Module):
                 "settings, and hand it the learned tensors with load_state_dict"
             )
         return self._name
+
+    def fitted(self, inputs: Tensor) -> Tensor:
+        """``inputs`` in the network's precision; what holds no fractions (token ids) stays as it is."""
+        own = next(chain(self.module.parameters(), self.module.buffers()), inputs)
+        return inputs.to(own.dtype) if inputs.is_floating_point() and own.is_floating_point() else inputs
 
     def forward(self, inputs: Tensor) -> Tensor:
         """What the network says; inputs that it cannot take are a `ShapeError`."""

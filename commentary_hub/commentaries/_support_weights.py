@@ -54,7 +54,7 @@ class SupportWeights(Commentary):
                 tensor="targets",
                 shape=tuple(batch.targets.shape),
             )
-        embedded = self.encoder(batch.inputs)
+        embedded = self.encoder(self.encoder.fitted(batch.inputs))
         if embedded.dim() != 2:
             raise ShapeError(
                 f"the encoder returned {list(embedded.shape)} for {len(batch.inputs)} examples: it must return [S, D]",

@@ -114,7 +114,7 @@ class WeightNetwork(Commentary):
 
     def _seen(self, batch: Batch, progress: Tensor | float) -> Tensor:
         """The inputs with the constant channels beside them."""
-        inputs = batch.inputs.flatten(1) if self._vectors else batch.inputs
+        inputs = self.network.fitted(batch.inputs.flatten(1) if self._vectors else batch.inputs)
         if not self._added:
             return inputs
         if not inputs.is_floating_point() or inputs.dim() < 2:

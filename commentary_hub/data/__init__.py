@@ -6,6 +6,7 @@ what a dataset holds before its transforms.
 """
 
 from commentary_hub.data._cache import cache_folder, keep
+from commentary_hub.data._columns import ROW
 from commentary_hub.data._corruption import LabelNoise, corrupt_labels, long_tailed
 from commentary_hub.data._examples import Examples, fingerprint
 from commentary_hub.data._keyed import dataset_keys
@@ -20,7 +21,7 @@ from commentary_hub.data._keys import (
     target_digests,
 )
 from commentary_hub.data._open import LOCAL_COPIES, class_indices, open_examples, open_raw
-from commentary_hub.data._raw import RawExamples, raw_examples
+from commentary_hub.data._raw import RawExamples, Wrapping, raw_examples
 from commentary_hub.data._splits import check_disjoint, check_same_classes, shared_keys, split_examples
 from commentary_hub.data._stream import StreamReader, numbered
 from commentary_hub.data._text import CHARACTERS, characters, tokenise
@@ -28,12 +29,14 @@ from commentary_hub.data._text import CHARACTERS, characters, tokenise
 __all__ = [
     "CHARACTERS",
     "LOCAL_COPIES",
+    "ROW",
     "Examples",
     "Form",
     "Keys",
     "LabelNoise",
     "RawExamples",
     "StreamReader",
+    "Wrapping",
     "cache_folder",
     "characters",
     "check_disjoint",

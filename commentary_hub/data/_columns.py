@@ -14,6 +14,7 @@ from PIL import Image
 from commentary_hub.data._keys import Form
 from commentary_hub.errors import InputError
 
+ROW = "commentary_row"  # the column that a binding adds: no part of an example
 _TARGET_NAMES = ("label", "labels", "target", "targets", "class", "y")
 _IMAGE_NAMES = ("image", "img", "picture", "pixel_values")
 _TEXT_NAMES = ("text", "sentence", "content", "document", "review")
@@ -49,7 +50,7 @@ def find_columns(features: datasets.Features, *, inputs: str | None = None, targ
         if name is not None and name not in features:
             raise InputError(f"no column {name!r}: the dataset has {_listed(features)}", column=name)
     target = targets if targets is not None else _target_column(features)
-    rest = {name: feature for name, feature in features.items() if name != target}
+    rest = {name: feature for name, feature in features.items() if name not in {target, ROW}}
     chosen = (inputs,) if inputs is not None else _input_columns(rest)
     feature = features[chosen[0]]
     label = features[target] if target is not None else None
@@ -70,7 +71,7 @@ def sample_columns(
         if name is not None and name not in sample:
             raise InputError(f"no entry {name!r}: a sample has {_listed(sample)}", column=name)
     target = targets if targets is not None else _one_named(sample, _TARGET_NAMES)
-    rest = [name for name in sample if name != target]
+    rest = [name for name in sample if name not in {target, ROW}]
     found = inputs or _one_named(rest, _INPUT_NAMES) or (rest[0] if len(rest) == 1 else None)
     if found is None:
         raise InputError(f"which entry is the example? A sample has {_listed(sample)}: name it (inputs=)")

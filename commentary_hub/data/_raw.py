@@ -2,7 +2,7 @@
 
 A content key must be taken from the raw example. This module finds it in Hugging Face datasets (by column),
 torchvision datasets (whose ``transform``, ``target_transform`` and ``transforms`` it sees past), ``Subset``,
-``ConcatDataset``, ``TensorDataset`` and any map-style dataset of pairs or dictionaries.
+``ConcatDataset``, `Wrapping`, ``TensorDataset`` and any map-style dataset of pairs or dictionaries.
 """
 
 from __future__ import annotations
@@ -64,6 +64,21 @@ class RawExamples(ABC):
             yield self.read(order[low : low + size])
 
 
+class Wrapping:
+    """What adds something to the samples of another dataset, its ``source``, in the same order.
+
+    Examples that shuffle by epoch are told it (``set_epoch``) through their wrapping, which has that method where the
+    source has it: training loops ask whether it is there.
+    """
+
+    source: Any
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "set_epoch" and "source" in vars(self):
+            return self.source.set_epoch
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+
 def raw_examples(dataset: Any, *, inputs: str | None = None, targets: str | None = None) -> RawExamples:
     """See past the transforms of a map-style ``dataset``; ``inputs`` and ``targets`` name columns where it has some.
 
@@ -72,6 +87,8 @@ def raw_examples(dataset: Any, *, inputs: str | None = None, targets: str | None
     if isinstance(dataset, RawExamples):
         return dataset
     check_opened(dataset)
+    if isinstance(dataset, Wrapping):
+        return raw_examples(dataset.source, inputs=inputs, targets=targets)
     if isinstance(dataset, datasets.Dataset):
         if len(dataset) == 0:
             raise InputError("the dataset is empty: give one with examples")
@@ -139,7 +156,16 @@ class _Items(RawExamples):
     def __init__(self, dataset: Any, *, inputs: str | None, targets: str | None) -> None:
         self._dataset = untransformed(dataset)
         self._names: tuple[str, str | None] | None = None
-        sample = self._dataset[0]
+        try:
+            sample = self._dataset[0]
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            if self._dataset is dataset:
+                raise
+            raise InputError(
+                f"{type(dataset).__name__} works on what its transform makes ({type(error).__name__}: {error}), so "
+                "that its raw examples cannot be seen past it: bind the dataset without its transform, and transform "
+                "afterwards (a dataset around binding.dataset, or a collate function)"
+            ) from error
         if isinstance(sample, Mapping):
             self._names = sample_columns(sample, inputs=inputs, targets=targets)
         pick(sample, self._names)  # an unreadable sample is found now, not in the middle of the dataset
@@ -200,9 +226,14 @@ class _Joined(RawExamples):
 
 @dataclass(frozen=True, slots=True)
 class _Unchanged:
-    """Stands in for a transform; picklable, and harmless to code that calls it without asking."""
+    """Stands in for a transform; picklable, and harmless to code that calls it without asking.
 
-    def __call__(self, *parts: Any) -> Any:
+    What is named (``transform(image=…)["image"]``, as albumentations has it) comes back under its name.
+    """
+
+    def __call__(self, *parts: Any, **named: Any) -> Any:
+        if named:
+            return named
         return parts[0] if len(parts) == 1 else parts
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import datasets
-from torch.utils.data import IterableDataset
+from torch.utils.data import IterableDataset, Subset
 
+from commentary_hub.data import ROW
 from commentary_hub.errors import InputError
 from commentary_hub.reuse._bind import bind
 from commentary_hub.reuse._binding import Binding
-from commentary_hub.reuse._samples import ROW
 from commentary_hub.reuse._stored import Stored
 from commentary_hub.reuse._stream import StreamBinding, bind_stream
 
@@ -31,15 +31,25 @@ def bind_any(commentary: Stored | Bound, dataset: Any, **options: Any) -> Bound:
 
 
 def rows_attached(binding: Bound, dataset: Any) -> Any:
-    """``dataset`` with rows in its samples: where it has them already, or where it is what was bound."""
-    if dataset is binding or ROW in _columns(dataset):
-        return dataset
+    """``dataset`` with rows in its samples: where it is what was bound, or where it was made from ``binding.dataset``.
+
+    A dataset that was bound just now has the rows of that binding, whatever column an earlier one left in it.
+    """
     if dataset is binding.source:
         return binding.dataset if isinstance(binding, StreamBinding) else binding
+    if _carries_rows(binding, dataset) or ROW in _columns(dataset):
+        return dataset
     raise InputError(
         f"the training dataset is not the one that was bound and has no column {ROW!r}: make it from binding.dataset "
         "(map, filter and shuffle keep the column), or bind the dataset itself"
     )
+
+
+def _carries_rows(binding: Bound, dataset: Any) -> bool:
+    """Whether the samples are the binding's own, or some of them."""
+    while isinstance(dataset, Subset):
+        dataset = dataset.dataset
+    return dataset is binding or (isinstance(binding, Binding) and dataset is binding.dataset)
 
 
 def _columns(dataset: Any) -> Any:

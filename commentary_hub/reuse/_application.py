@@ -4,17 +4,29 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from commentary_hub.commentaries import Batch, Commentary, Criterion, Reduction, Stage, commented_loss
+from commentary_hub.errors import InputError
 
 _log = logging.getLogger("commentary_hub.reuse")
 _CHUNK = 1 << 20
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def _never_compiled(function: _Function) -> _Function:
+    """``function``, which ``torch.compile`` leaves out of its graphs.
+
+    They would hold progress and seed, and be made anew for each step until torch gives up on the caller.
+    """
+    plain: _Function = torch.compiler.disable(function)  # type: ignore[no-untyped-call]  # torch gives no types here
+    return plain
 
 
 class Application:
@@ -48,6 +60,7 @@ class Application:
         self._means: dict[tuple[int, int], float] = {}
         self._held = False
 
+    @_never_compiled
     def step(
         self,
         inputs: Tensor,
@@ -69,18 +82,22 @@ class Application:
 
     def loss(
         self,
-        student: Callable[[Tensor], Tensor],
+        student: Callable[[Tensor], Any],
         inputs: Tensor,
         targets: Tensor,
         rows: Sequence[Tensor | None],
         progress: float | None,
     ) -> Tensor:
-        """The training loss (scalar) of one batch; only calls in training mode are steps."""
+        """The training loss (scalar) of one batch; only calls in training mode are steps.
+
+        The student returns logits, or what holds them (`logits_of`).
+        """
         training = is_training(student)
         at = self.progress_at(self.step_count) if progress is None else progress
         batch = self.step(inputs, targets, rows, at)
         self.step_count += training
-        return commented_loss(student(batch.inputs), batch, reduction=self.reduction, criterion=self.criterion)
+        outputs = logits_of(student(batch.inputs))
+        return commented_loss(outputs, batch, reduction=self.reduction, criterion=self.criterion)
 
     def progress_at(self, step: int) -> float:
         """i/T in [0, 1] at ``step`` i; 0 where no commentary knows its steps."""
@@ -128,9 +145,24 @@ class Application:
         return moved
 
 
-def is_training(student: Callable[[Tensor], Tensor]) -> bool:
+def is_training(student: Callable[[Tensor], Any]) -> bool:
     """Whether a loss that is taken now is a step of training."""
     return torch.is_grad_enabled() and bool(getattr(student, "training", True))
+
+
+def logits_of(outputs: Any) -> Tensor:
+    """The logits that a student returned: a tensor as it is, or the entry ``logits`` of what Hugging Face models give.
+
+    Raises `InputError` for anything else.
+    """
+    found = outputs.get("logits") if isinstance(outputs, Mapping) else outputs
+    if isinstance(found, Tensor):
+        return found
+    names = f" of {', '.join(map(str, outputs)) or 'nothing'}" if isinstance(outputs, Mapping) else ""
+    raise InputError(
+        f"the student returned a {type(outputs).__name__}{names}, expected logits (a tensor, or a mapping with a "
+        "tensor logits): give a function that picks them out of it as the student"
+    )
 
 
 def _looked_up(commentary: Commentary, rows: Tensor, progress: float) -> Iterator[Tensor]:

@@ -20,9 +20,10 @@ from torch import Tensor
 from torch.utils.data import Dataset, Subset, WeightedRandomSampler
 
 from commentary_hub.commentaries import Batch, Commentary, Criterion, Reduction, cross_entropy
+from commentary_hub.data import ROW, Wrapping
 from commentary_hub.errors import InputError
 from commentary_hub.reuse._application import Application
-from commentary_hub.reuse._samples import ROW, Collate, carrying
+from commentary_hub.reuse._samples import Collate, carrying
 from commentary_hub.reuse._transform import CommentaryCollate, CommentaryTransform
 
 _MOST_DRAWN = 1 << 24
@@ -42,25 +43,28 @@ class Counts:
     leaked: int
 
 
-class _WithRows(Dataset[Any]):
-    """A map-style dataset whose samples carry their position: (x, y) becomes (x, y, i), a dictionary gains an entry."""
+class WithRows(Wrapping, Dataset[Any]):
+    """A map-style dataset whose samples carry their position: (x, y) becomes (x, y, i), a dictionary gains an entry.
 
-    def __init__(self, dataset: Any) -> None:
-        self._dataset = dataset
+    ``source`` is the dataset itself, as it was.
+    """
+
+    def __init__(self, source: Any) -> None:
+        self.source = source
 
     def __len__(self) -> int:
-        return len(self._dataset)
+        return len(self.source)
 
     def __getitem__(self, index: int) -> Any:
-        return carrying(self._dataset[index], int(index))
+        return carrying(self.source[index], int(index))
 
     def __getitems__(self, indices: Sequence[int]) -> list[Any]:
-        fetch = getattr(self._dataset, "__getitems__", None)  # torch's own protocol for reading a batch at once
-        samples = fetch(indices) if fetch is not None else [self._dataset[index] for index in indices]
+        fetch = getattr(self.source, "__getitems__", None)  # torch's own protocol for reading a batch at once
+        samples = fetch(indices) if fetch is not None else [self.source[index] for index in indices]
         return [carrying(sample, int(index)) for sample, index in zip(samples, indices, strict=True)]
 
 
-class Binding(_WithRows):
+class Binding(WithRows):
     """One or more commentaries bound to a dataset; itself a map-style dataset whose samples carry their positions.
 
     A sample (x, y) becomes (x, y, position); a dictionary, as Hugging Face datasets give them, gains the entry
@@ -74,6 +78,9 @@ class Binding(_WithRows):
 
     Weights are divided by their mean over the examples found, so that the mean weight in this training is 1 and the
     learning rate keeps its meaning.
+
+    ``source`` is the dataset that was bound, as it was. Positions are those in it: of two datasets that are trained on
+    together, bind the ``ConcatDataset``; a ``ConcatDataset`` of two bindings has every position twice.
     """
 
     def __init__(
@@ -120,11 +127,6 @@ class Binding(_WithRows):
     def step_count(self, steps: int) -> None:
         self.application.step_count = steps
 
-    @property
-    def source(self) -> Any:
-        """The dataset that was bound, as it was."""
-        return self._dataset
-
     @cached_property
     def dataset(self) -> Any:
         """The dataset with positions attached: a Hugging Face dataset gains the column ``commentary_row``.
@@ -134,9 +136,10 @@ class Binding(_WithRows):
         The column stays with its example through ``map``, ``filter``, ``shuffle`` and tokenising, so that everything
         can be done to the dataset after binding that was done before.
         """
-        if isinstance(self._dataset, datasets.Dataset):
-            return self._dataset.add_column(ROW, np.arange(len(self._dataset)))
-        return _WithRows(self._dataset)
+        if isinstance(self.source, datasets.Dataset):
+            earlier = [ROW] if ROW in self.source.column_names else []  # another binding's
+            return self.source.remove_columns(earlier).add_column(ROW, np.arange(len(self.source)))
+        return WithRows(self.source)
 
     def progress_at(self, step: int) -> float:
         """i/T in [0, 1] at training step ``step``; 0 where no commentary knows its steps."""
@@ -151,7 +154,7 @@ class Binding(_WithRows):
 
     def loss(
         self,
-        student: Callable[[Tensor], Tensor],
+        student: Callable[[Tensor], Any],
         inputs: Tensor,
         targets: Tensor,
         rows: Tensor,
@@ -178,11 +181,11 @@ class Binding(_WithRows):
 
     def column(self, name: str = "weight", progress: float = 0.0) -> datasets.Dataset:
         """The Hugging Face dataset with the weights as a column; ``.to_parquet`` writes it."""
-        if not isinstance(self._dataset, datasets.Dataset):
+        if not isinstance(self.source, datasets.Dataset):
             raise InputError("only a Hugging Face Dataset has columns: bind one, or use weights() or export()")
-        if name in self._dataset.column_names:
+        if name in self.source.column_names:
             raise InputError(f"the dataset has a column {name!r} already: choose another name")
-        return self._dataset.add_column(name, self.weights(progress).numpy())
+        return self.source.add_column(name, self.weights(progress).numpy())
 
     def export(self, path: str | os.PathLike[str], *, progress: float = 0.0) -> None:
         """Write a table (``.parquet`` or ``.csv``) with a line per example, in the dataset's order.
@@ -223,9 +226,9 @@ class Binding(_WithRows):
             raise InputError(f"top is {top}: give the share to keep, above 0 and at most 1")
         keep = max(1, round(top * len(self)))
         chosen = sorted(torch.topk(self.weights(), keep).indices.tolist())
-        if isinstance(self._dataset, datasets.Dataset):
-            return self._dataset.select(chosen)
-        return Subset(self._dataset, chosen)
+        if isinstance(self.source, datasets.Dataset):
+            return self.source.select(chosen)
+        return Subset(self.source, chosen)
 
     def transform(self, classes: int, *, progress: float = 0.0) -> CommentaryTransform:
         """A torchvision v2 transform of whole batches, as ``v2.MixUp`` is one; see `CommentaryTransform`."""

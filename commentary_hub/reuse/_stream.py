@@ -15,12 +15,12 @@ from torch.utils.data import IterableDataset
 
 from commentary_hub.artefact import StoredCommentary
 from commentary_hub.commentaries import Batch, Criterion, MixtureWeights, Reduction, cross_entropy
-from commentary_hub.data import Keys, StreamReader, content_keys, numbered, target_digests
+from commentary_hub.data import ROW, Keys, StreamReader, Wrapping, content_keys, numbered, target_digests
 from commentary_hub.reuse._application import Application, is_training
 from commentary_hub.reuse._checks import check_conflicts, check_counts, check_dataset, check_inputs, check_labels
 from commentary_hub.reuse._match import NO_ROW, KeyIndex, Match
 from commentary_hub.reuse._mixture import StreamSources
-from commentary_hub.reuse._samples import ROW, carrying
+from commentary_hub.reuse._samples import carrying
 from commentary_hub.reuse._stored import Stored, default_reduction, default_steps, in_order
 
 _PEEK = 256
@@ -35,7 +35,7 @@ class Seen:
     found: int
 
 
-class StreamBinding(IterableDataset[Any]):
+class StreamBinding(Wrapping, IterableDataset[Any]):
     """Commentaries bound to a stream; itself a stream whose samples carry their table rows (-1 for none).
 
     ``dataset`` is the same as a Hugging Face ``IterableDataset`` with the column ``commentary_row`` where the stream
@@ -43,29 +43,28 @@ class StreamBinding(IterableDataset[Any]):
     Workers and shards are the stream's own affair; examples are recognised where they are read.
 
     As the data are not known as a whole, weights are divided by their mean over the whole table, and the shares of a
-    mixture's sources are those met so far, unless they were said. Progress is counted as by `Binding`.
+    mixture's sources are those met so far, unless they were said. Progress is counted as by `Binding`. ``source`` is
+    the stream that was bound, as it was; a length is there where the stream has one.
     """
 
     def __init__(self, stream: Any, finder: _Finder, application: Application) -> None:
         super().__init__()
         self.application = application
-        self._stream = stream
+        self.source = stream
         self._finder = finder
         self._examples = 0
         self._found = 0
 
-    @property
-    def source(self) -> Any:
-        """The stream that was bound, as it was."""
-        return self._stream
+    def __len__(self) -> int:
+        return len(self.source)
 
     @property
     def dataset(self) -> Any:
         """The stream with rows attached."""
-        if not isinstance(self._stream, datasets.IterableDataset):
+        if not isinstance(self.source, datasets.IterableDataset):
             return self
-        formatting = self._stream._formatting
-        with_rows = self._stream.with_format(None).map(self._finder.column, batched=True, batch_size=_BATCH)
+        formatting = self.source._formatting
+        with_rows = self.source.with_format(None).map(self._finder.column, batched=True, batch_size=_BATCH)
         return with_rows.with_format(None if formatting is None else formatting.format_type)
 
     @property
@@ -74,11 +73,11 @@ class StreamBinding(IterableDataset[Any]):
         return Seen(self._examples, self._found)
 
     def __iter__(self) -> Iterator[Any]:
-        if isinstance(self._stream, datasets.IterableDataset):
+        if isinstance(self.source, datasets.IterableDataset):
             yield from self.dataset
             return
         waiting: list[Any] = []
-        for sample in self._stream:
+        for sample in self.source:
             waiting.append(sample)
             if len(waiting) == _BATCH:
                 yield from self._finder.carrying(waiting)
@@ -92,7 +91,7 @@ class StreamBinding(IterableDataset[Any]):
 
     def loss(
         self,
-        student: Callable[[Tensor], Tensor],
+        student: Callable[[Tensor], Any],
         inputs: Tensor,
         targets: Tensor,
         rows: Tensor,
@@ -113,8 +112,12 @@ class StreamBinding(IterableDataset[Any]):
 
     @property
     def step_count(self) -> int:
-        """i, the training steps taken so far."""
+        """i, the training steps taken so far; may be set when a training run is resumed."""
         return self.application.step_count
+
+    @step_count.setter
+    def step_count(self, steps: int) -> None:
+        self.application.step_count = steps
 
 
 def bind_stream(

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import pickle
 import re
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from datasets import DatasetDict
+from datasets import Dataset, DatasetDict
 from torch.utils.data import ConcatDataset, DataLoader, Subset, TensorDataset
 
 from commentary_hub.artefact import Rows, load, save
@@ -18,6 +19,7 @@ from commentary_hub.data import Examples, content_keys, open_examples, target_di
 from commentary_hub.errors import BindingError, ClassesDiffer, ConflictingRows, InputError, TooFewRows, WrongDataset
 from commentary_hub.manifest import DatasetBinding, Iterations, KeyScheme
 from commentary_hub.reuse import at_inference, bind, bind_stream, match_rows
+from commentary_hub.reuse._any_dataset import rows_attached
 from tests.reuse.bound import LOGITS, WEIGHTS, N, X, Y, stored, table_dataset
 
 
@@ -313,3 +315,76 @@ def read_from(terminal):
         return os.read(terminal, 65536)
     except OSError:  # the other side is closed
         return b""
+
+
+def test_positions_that_an_earlier_binding_left_are_replaced(tmp_path):
+    commentary = stored(tmp_path / "a")
+    shuffled = bind(commentary, table_dataset()).dataset.shuffle(seed=3)
+    plain = bind(commentary, shuffled.remove_columns("commentary_row"))
+    again = bind(commentary, shuffled)
+    assert torch.equal(again.weights(), plain.weights())
+    for holder in (again, again.dataset, rows_attached(again, shuffled)):
+        assert [holder[place]["commentary_row"] for place in (0, 1, N - 1)] == [0, 1, N - 1]
+    made = again.dataset.map(lambda row: row)
+    assert rows_attached(again, made) is made
+
+
+def test_positions_are_no_numbers_of_a_table(tmp_path):
+    numbers = Dataset.from_dict({"a": X[:, 0].tolist(), "b": X[:, 1].tolist(), "label": Y.tolist()})
+    keys = content_keys(list(X[:, :2].double().numpy()))
+    assert bind(stored(tmp_path / "a", keys), bind(stored(tmp_path / "b", keys), numbers).dataset).counts.found == N
+
+
+class Pictures:
+    """A dataset with a transform that is called with keywords, or whose result it works on."""
+
+    def __init__(self, transform, use):
+        self.transform, self.use = transform, use
+
+    def __len__(self):
+        return N
+
+    def __getitem__(self, index):
+        return self.use(self, X[index].numpy()), int(Y[index])
+
+
+def twice(image):
+    return {"image": 2 * image}
+
+
+def test_a_binding_is_seen_past_to_the_raw_examples(tmp_path):
+    commentary = stored(tmp_path / "a")
+    dataset = Pictures(twice, lambda self, x: self.transform(image=x)["image"])
+    first = bind(commentary, dataset)
+    assert torch.equal(torch.from_numpy(first[3][0]), 2 * X[3])
+    for wrapped in (first, first.dataset, Subset(first, range(N))):
+        assert torch.equal(bind(commentary, wrapped).weights(), first.weights())
+
+
+def test_a_dataset_that_needs_its_transform_is_told_from_others(tmp_path):
+    dataset = Pictures(torch.from_numpy, lambda self, x: self.transform(x).unsqueeze(0)[0])
+    with pytest.raises(InputError, match=r"Pictures works on what its transform makes .* bind the dataset without"):
+        bind(stored(tmp_path / "a"), dataset)
+
+
+class Epochs(TensorDataset):
+    def set_epoch(self, epoch):
+        self.epoch = epoch
+
+
+def test_a_dataset_is_told_the_epoch_through_its_binding(tmp_path):
+    binding = bind(stored(tmp_path / "a"), Epochs(X, Y))
+    for number, holder in enumerate((binding, binding.dataset, pickle.loads(pickle.dumps(binding)))):
+        holder.set_epoch(number)
+        assert holder.source.epoch == number
+    assert not hasattr(bind(stored(tmp_path / "b"), TensorDataset(X, Y)), "set_epoch")
+    with pytest.raises(AttributeError, match="no attribute 'weight'"):
+        _ = binding.weight
+
+
+def test_samples_of_a_binding_carry_their_rows_wherever_they_went(tmp_path):
+    binding = bind(stored(tmp_path / "a"), TensorDataset(X, Y))
+    for made in (binding, binding.dataset, Subset(binding, [4, 5]), Subset(Subset(binding.dataset, [4, 5]), [1])):
+        assert rows_attached(binding, made) is made
+    with pytest.raises(InputError, match=r"make it from binding\.dataset"):
+        rows_attached(binding, Subset(TensorDataset(X, Y), [4, 5]))

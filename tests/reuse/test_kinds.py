@@ -8,8 +8,17 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset, Features, Value
+from PIL import Image
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
+from transformers import (
+    Trainer,
+    TrainingArguments,
+    ViTConfig,
+    ViTForImageClassification,
+    ViTImageProcessor,
+    pipeline,
+)
 
 from commentary_hub.artefact import load, save
 from commentary_hub.commentaries import AttentionMask, LabelBlend, MixtureWeights, WeightNetwork
@@ -110,6 +119,20 @@ def test_a_compiled_student_trains_as_a_plain_one_under_all_kinds(tmp_path, back
     assert torch.allclose(plain[1].weight, quick[1].weight, atol=1e-6)
 
 
+def test_a_compiled_step_is_compiled_once_however_far_training_is(tmp_path):
+    every = [table(tmp_path / "table"), judge(tmp_path / "judge"), mask(tmp_path / "mask"), blend(tmp_path / "blend")]
+    binding, model, rows = bind(every, DATA, steps=30), student(), torch.arange(SIZE)
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    step = torch.compile(lambda: binding.loss(model, X, Y, rows), backend="eager")
+    frames = []
+    for _ in range(20):
+        step().backward()
+        frames.append(torch._dynamo.utils.counters["frames"]["total"])
+    assert frames[-1] == frames[3] > 0
+    assert binding.step_count == 20
+
+
 def test_a_trained_student_sees_masks_at_inference_and_nothing_else(tmp_path):
     every = [table(tmp_path / "table"), mask(tmp_path / "mask"), blend(tmp_path / "blend")]
     model = student()
@@ -119,6 +142,99 @@ def test_a_trained_student_sees_masks_at_inference_and_nothing_else(tmp_path):
     assert not torch.allclose(used(X), model(X))
     assert at_inference(every[0], model) is model
     assert [p for p in used.parameters() if p.requires_grad] == list(model.parameters())
+
+
+def test_what_is_stored_stays_as_it_is_when_the_student_behind_it_is_converted(tmp_path):
+    one = mask(tmp_path / "mask")
+    expected = one.commentary.mask(X)
+    used = at_inference(one, student()).bfloat16()
+    assert used(X.bfloat16()).dtype == torch.bfloat16
+    assert {p.dtype for p in used.parameters()} == {torch.bfloat16}
+    assert torch.equal(one.commentary.mask(X), expected)
+    bind(one, DATA)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_student_of_less_precision_trains_and_is_used_under_all_kinds(tmp_path, dtype):
+    every = [table(tmp_path / "table"), judge(tmp_path / "judge"), mask(tmp_path / "mask"), blend(tmp_path / "blend")]
+    rows, less = torch.arange(SIZE), student().to(dtype)
+    loss = bind(every, DATA).loss(less, X.to(dtype), Y, rows)
+    loss.backward()
+    assert less[1].weight.grad.dtype == dtype
+    assert loss.item() == pytest.approx(bind(every, DATA).loss(student(), X, Y, rows).item(), rel=0.02)
+    used = at_inference(every, less)(X.to(dtype))
+    assert used.dtype == dtype
+    torch.testing.assert_close(used.float(), at_inference(every, student())(X), atol=0.02, rtol=0.02)
+
+
+def test_autocast_trains_a_student_under_all_kinds(tmp_path):
+    every = [table(tmp_path / "table"), judge(tmp_path / "judge"), mask(tmp_path / "mask"), blend(tmp_path / "blend")]
+    rows = torch.arange(SIZE)
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = bind(every, DATA).loss(student(), X, Y, rows)
+    assert loss.item() == pytest.approx(bind(every, DATA).loss(student(), X, Y, rows).item(), rel=0.02)
+
+
+def transformer(channels=1):
+    torch.manual_seed(0)
+    shape = {"image_size": 8, "patch_size": 4, "num_channels": channels, "num_labels": 3}
+    size = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
+    return ViTForImageClassification(ViTConfig(**shape, **size)).eval()
+
+
+def test_a_hugging_face_student_is_called_and_described_behind_masks_as_it_is_without(tmp_path):
+    one, model = mask(tmp_path / "mask"), transformer()
+    used, masked = at_inference(one, model), X * one.commentary.mask(X)
+    expected = model(pixel_values=masked, labels=Y)
+    for found in (used(pixel_values=X, labels=Y), used(X, labels=Y), used(labels=Y, pixel_values=X)):
+        torch.testing.assert_close(found.logits, expected.logits)
+        torch.testing.assert_close(found.loss, expected.loss)
+    assert (used.config, used.dtype, used.device) == (model.config, torch.float32, model.device)
+    assert used.main_input_name == "pixel_values"
+    assert not hasattr(used, "generate")
+    assert not hasattr(at_inference(one, student()), "config")
+    for given in ({"images": X}, {}):
+        with pytest.raises(InputError, match=r"(images|no argument) given by name.*as the first argument"):
+            used(**given)
+
+
+def test_a_pipeline_takes_a_student_behind_masks(tmp_path):
+    torch.manual_seed(1)
+    one = kept(tmp_path / "mask", AttentionMask(channels=3, sigma=2.0, settings={"width": 2}))
+    model, pixels = transformer(channels=3), np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    processor = ViTImageProcessor(size={"height": 8, "width": 8})
+    used = at_inference(one, model)
+    answers = pipeline("image-classification", model=used, image_processor=processor)(Image.fromarray(pixels))
+    inputs = processor(Image.fromarray(pixels), return_tensors="pt")["pixel_values"]
+    expected = model(inputs * one.commentary.mask(inputs)).logits.detach().softmax(1)[0]
+    assert {answer["label"]: answer["score"] for answer in answers} == pytest.approx(
+        {f"LABEL_{number}": float(share) for number, share in enumerate(expected)}, rel=1e-5
+    )
+
+
+def test_a_trainer_evaluates_a_student_behind_masks(tmp_path):
+    one, model = mask(tmp_path / "mask"), transformer()
+    data = Dataset.from_dict({"pixel_values": X.tolist(), "labels": Y.tolist()}).with_format("torch")
+    read_off_the_class = {"remove_unused_columns": False, "label_names": ["labels"]}
+    how = TrainingArguments(str(tmp_path), use_cpu=True, report_to="none", **read_off_the_class)
+    found = Trainer(at_inference(one, model), how, eval_dataset=data).evaluate()["eval_loss"]
+    expected = model(X * one.commentary.mask(X), labels=Y).loss.item()
+    assert found == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_student_may_return_what_hugging_face_models_do(tmp_path):
+    rows, model = torch.arange(SIZE), transformer()
+    binding = bind([table(tmp_path / "table"), mask(tmp_path / "mask")], DATA)
+    expected = binding.loss(lambda inputs: model(inputs).logits, X, Y, rows).item()
+    for found in (model, lambda inputs: {"logits": model(inputs).logits}):
+        assert binding.loss(found, X, Y, rows).item() == pytest.approx(expected)
+    for returned, words in (
+        (lambda inputs: (inputs, Y), "a tuple, expected logits"),
+        (lambda inputs: {"features": inputs, "loss": 0.0}, "a dict of features, loss, expected logits"),
+        (lambda inputs: {"logits": None}, "a dict of logits, expected logits"),
+    ):
+        with pytest.raises(InputError, match=words):
+            binding.loss(returned, X, Y, rows)
 
 
 def test_a_transform_and_a_collate_function_give_the_bindings_loss(tmp_path):

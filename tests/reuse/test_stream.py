@@ -62,6 +62,31 @@ def test_a_hugging_face_stream_is_shuffled_mapped_and_interleaved_after_it_was_b
     assert sorted(seen) == sorted([*range(N), *range(N)])
 
 
+def test_a_stream_keeps_its_length_and_is_told_the_epoch(tmp_path):
+    class Epochs(Counting):
+        epoch = 0
+
+        def __len__(self):
+            return len(self.samples)
+
+        def set_epoch(self, epoch):
+            self.epoch = epoch
+
+        def __iter__(self):
+            return iter(self.samples[self.epoch :])
+
+    binding = bind_stream(stored(tmp_path / "a"), Epochs())
+    assert (len(binding), len(DataLoader(binding, batch_size=16))) == (N, -(-N // 16))
+    binding.set_epoch(5)
+    assert torch.equal(next(iter(binding))[0], X[5])
+    without = bind_stream(stored(tmp_path / "b"), Counting())
+    assert not hasattr(without, "set_epoch")
+    with pytest.raises(TypeError, match="has no len"):
+        len(without)
+    binding.step_count = 7
+    assert binding.step_count == 7
+
+
 def test_foreign_and_relabelled_samples_get_the_neutral_value(tmp_path):
     labels = Y.clone()
     labels[::4] = (labels[::4] + 1) % 4

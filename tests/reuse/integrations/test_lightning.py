@@ -1,16 +1,19 @@
 """Lightning's own Trainer under a commentary, against a loop written out by hand."""
 
+import collections
 import copy
+import pickle
+from typing import NamedTuple
 
 import lightning
 import pytest
 import torch
 from torch.nn import functional
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from commentary_hub.errors import InputError, TooFewRows
 from commentary_hub.manifest import Iterations
-from commentary_hub.reuse import bind
+from commentary_hub.reuse import CarryRows, bind, bind_stream
 from commentary_hub.reuse.integrations.lightning import commented
 from tests.reuse.bound import LOGITS, WEIGHTS, N, X, Y, stored
 
@@ -43,14 +46,66 @@ class Validated(Plain):
         self.validation_losses.append(functional.cross_entropy(self(batch[0]), batch[1]).item())
 
 
+class Doubled:
+    """Hooks of a module or a data module that double the inputs and halve them again; each needs (inputs, targets)."""
+
+    def on_before_batch_transfer(self, batch, dataloader_idx):
+        inputs, targets = batch
+        return inputs * 2, targets
+
+    def on_after_batch_transfer(self, batch, dataloader_idx):
+        inputs, targets = batch
+        return inputs / 2, targets
+
+
 class Data(lightning.LightningDataModule):
     """Makes its dataset anew with each loader, as many do."""
 
     def train_dataloader(self):
         return DataLoader(TensorDataset(X, Y), batch_size=40)
 
+
+class ValidatedData(Data):
     def val_dataloader(self):
         return DataLoader(TensorDataset(X[:8], Y[:8]), batch_size=8)
+
+
+class DoubledPlain(Doubled, Plain):
+    pass
+
+
+class DoubledData(Doubled, Data):
+    pass
+
+
+class Watching(lightning.Callback):
+    def __init__(self):
+        self.batches = []
+
+    def on_train_batch_start(self, trainer, module, batch, batch_idx):
+        self.batches.append(batch)
+
+    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+        self.batches.append(batch)
+
+
+class Stream(IterableDataset):
+    """Samples in order, and no length: Lightning fetches a batch ahead to know the last one."""
+
+    def __init__(self, samples):
+        self.samples = samples
+
+    def __iter__(self):
+        return iter(self.samples)
+
+
+class Sample(NamedTuple):
+    image: torch.Tensor
+    label: int
+
+
+class Row(collections.UserDict):
+    """A dictionary in all but its type."""
 
 
 def trainer(folder, **settings):
@@ -76,7 +131,15 @@ def by_hand(weight_of, *, accumulate=1, epochs=1):
     return model.weight
 
 
+def mean_one(logits):
+    weights = torch.sigmoid(logits)
+    return weights / weights.double().mean().float()
+
+
 MEAN_ONE = WEIGHTS / WEIGHTS.double().mean().float()
+LOADER = DataLoader(TensorDataset(X, Y), batch_size=40)
+SAMPLES = [Sample(x, int(y)) for x, y in zip(X, Y, strict=True)]
+ROWS = [Row(image=x, label=int(y)) for x, y in zip(X, Y, strict=True)]
 quiet = pytest.mark.filterwarnings(
     "ignore:.*does not have many workers.*", "ignore:.*LeafSpec.*", "ignore:.*isinstance.treespec.*"
 )
@@ -106,13 +169,13 @@ def test_progress_counts_optimiser_steps_when_gradients_accumulate(tmp_path):
 
 @quiet
 def test_a_data_module_that_makes_its_data_anew_trains_as_by_hand_and_validates_as_ever(tmp_path):
-    module, data = commented(Validated(), Data(), stored(tmp_path / "a"))
+    module, data = commented(Validated(), ValidatedData(), stored(tmp_path / "a"))
     for _ in range(2):
         trainer(tmp_path).fit(module, datamodule=data)
     assert torch.allclose(module.linear.weight, by_hand(lambda rows, _: MEAN_ONE[rows], epochs=2), atol=1e-6)
     plain = Validated()
     plain.linear.load_state_dict(copy.deepcopy(module.linear.state_dict()))
-    trainer(tmp_path).validate(plain, datamodule=Data(), verbose=False)
+    trainer(tmp_path).validate(plain, datamodule=ValidatedData(), verbose=False)
     assert module.validation_losses[-1] == pytest.approx(plain.validation_losses[-1])
 
 
@@ -150,3 +213,182 @@ def test_a_loader_keeps_its_own_batches_and_must_make_some(tmp_path):
     assert [rows.tolist() for *_, rows in loader] == batches
     with pytest.raises(InputError, match="does not batch"):
         commented(Plain(), DataLoader(data, batch_size=None), table)
+    _, loader = commented(Plain(), DataLoader(data, num_workers=1, in_order=False), table)
+    assert not loader.in_order
+
+
+def test_a_loader_of_a_class_of_its_own_is_refused(tmp_path):
+    class Doubling(DataLoader):
+        def __iter__(self):
+            return ((inputs * 2, targets) for inputs, targets in super().__iter__())
+
+    with pytest.raises(InputError, match=r"is a Doubling, .* collate_fn"):
+        commented(Plain(), Doubling(TensorDataset(X, Y)), stored(tmp_path / "a"))
+    with pytest.raises(InputError, match="is a list: give one DataLoader"):
+        commented(Plain(), [LOADER], stored(tmp_path / "a"))
+
+
+@quiet
+@pytest.mark.parametrize("data", [lambda: LOADER, Data], ids=["loader", "data module"])
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda both: pickle.loads(pickle.dumps(both))])
+def test_copies_train_by_themselves(tmp_path, data, copied):
+    module, data = commented(Plain(), data(), stored(tmp_path / "a"))
+    before = module.linear.weight.clone()
+    other, its_data = copied((module, data))
+    trainer(tmp_path).fit(copied(module), data)  # a module alone, on the data of the original
+    trainer(tmp_path).fit(other, its_data)
+    assert torch.allclose(other.linear.weight, by_hand(lambda rows, _: MEAN_ONE[rows]), atol=1e-6)
+    assert torch.equal(module.linear.weight, before)
+    trainer(tmp_path).fit(module, data)
+    assert torch.equal(module.linear.weight, other.linear.weight)
+
+
+def test_a_pickled_module_holds_no_data(tmp_path):
+    module, _ = commented(Plain(), LOADER, stored(tmp_path / "a"))
+    assert len(pickle.dumps(module)) < len(pickle.dumps(Plain())) + 500
+
+
+@quiet
+@pytest.mark.filterwarnings("ignore:You have overridden")  # Lightning says which of two hooks it calls
+@pytest.mark.parametrize(
+    ("module", "data"),
+    [(DoubledPlain, lambda: LOADER), (DoubledPlain, Data), (Plain, DoubledData), (DoubledPlain, DoubledData)],
+    ids=["module", "module with data module", "data module", "both"],
+)
+def test_hooks_and_callbacks_see_the_batch_that_they_know(tmp_path, module, data):
+    watching = Watching()
+    module, data = commented(module(), data(), stored(tmp_path / "a"))
+    trainer(tmp_path, callbacks=[watching]).fit(module, data)
+    assert torch.allclose(module.linear.weight, by_hand(lambda rows, _: MEAN_ONE[rows]), atol=1e-6)
+    assert torch.equal(torch.cat([inputs for inputs, _ in watching.batches[::2]]), X)
+    assert torch.equal(torch.cat([targets for _, targets in watching.batches[1::2]]), Y)
+
+
+@quiet
+def test_rows_stay_with_a_batch_that_is_fetched_ahead(tmp_path):
+    samples = list(zip(X, Y.tolist(), strict=True))
+    module, loader = commented(Plain(), DataLoader(Stream(samples), batch_size=40), stored(tmp_path / "a"))
+    trainer(tmp_path).fit(module, loader)
+    assert torch.allclose(module.linear.weight, by_hand(lambda rows, _: MEAN_ONE[rows]), atol=1e-6)
+
+
+@quiet
+def test_rows_of_several_tables_of_a_stream(tmp_path):
+    tables = [stored(tmp_path / "a"), stored(tmp_path / "b", logits=LOGITS.flip(0))]
+    stream = Stream(list(zip(X, Y.tolist(), strict=True)))
+    module, loader = commented(Plain(), DataLoader(stream, batch_size=40), bind_stream(tables, stream))
+    trainer(tmp_path).fit(module, loader)
+    both = MEAN_ONE * mean_one(LOGITS.flip(0))
+    assert torch.allclose(module.linear.weight, by_hand(lambda rows, _: both[rows]), atol=1e-6)
+
+
+@quiet
+def test_a_batch_must_keep_its_examples_and_the_data_their_rows(tmp_path):
+    class Halved(Plain):
+        def on_after_batch_transfer(self, batch, dataloader_idx):
+            return batch[0][:20], batch[1][:20]
+
+    table = stored(tmp_path / "a")
+    with pytest.raises(InputError, match="20 targets for 40 examples"):
+        trainer(tmp_path).fit(*commented(Halved(), LOADER, table))
+    module, _ = commented(Plain(), LOADER, table)
+    with pytest.raises(InputError, match="on a DataLoader without rows"):
+        trainer(tmp_path).fit(module, LOADER)
+
+
+@quiet
+@pytest.mark.parametrize("data", [lambda: LOADER, Data], ids=["loader", "data module"])
+def test_data_serve_several_commentaries_and_a_plain_run(tmp_path, data):
+    data = data()
+    first, other = stored(tmp_path / "a"), stored(tmp_path / "b", logits=-LOGITS)
+    runs = [(commented(Plain(), data, first), MEAN_ONE), (commented(Plain(), data, other), mean_one(-LOGITS))]
+    again, again_data = commented(*commented(Plain(), data, other), first)  # the later one takes the place
+    runs += [((again, again_data), MEAN_ONE), ((Plain(), data), torch.ones(N))]
+    for (module, its_data), weights in runs:
+        trainer(tmp_path).fit(module, its_data)
+        expected = by_hand(lambda rows, _, weights=weights: weights[rows])
+        assert torch.allclose(module.linear.weight, expected, atol=1e-6)
+
+
+@quiet
+def test_a_data_module_and_its_commented_face_are_one(tmp_path):
+    class Prepared(Data):
+        def setup(self, stage):
+            self.classes = 4
+
+        def state_dict(self):
+            return {"classes": self.classes}
+
+    own = Prepared()
+    module, data = commented(Plain(), own, stored(tmp_path / "a"))
+    fitting = trainer(tmp_path)
+    fitting.fit(module, data)
+    assert isinstance(data, Prepared)
+    assert own.classes == data.classes == 4
+    fitting.save_checkpoint(tmp_path / "last.ckpt")
+    assert torch.load(tmp_path / "last.ckpt")[Prepared.__qualname__] == {"classes": 4}  # the caller's own finds it
+
+
+@quiet
+@pytest.mark.filterwarnings("ignore:'pin_memory' argument", "ignore:The number of training batches")
+def test_loaders_set_on_a_data_module_are_commented_too(tmp_path):
+    own = lightning.LightningDataModule.from_datasets(TensorDataset(X, Y), batch_size=N)
+    module, data = commented(Plain(), own, stored(tmp_path / "a"))
+    trainer(tmp_path).fit(module, data)
+    plain = Plain()
+    trainer(tmp_path).fit(plain, own)
+    assert not torch.allclose(module.linear.weight, plain.linear.weight, atol=1e-4)
+
+
+@quiet
+@pytest.mark.parametrize("samples", [SAMPLES, ROWS], ids=["named tuples", "like dictionaries"])
+@pytest.mark.parametrize("streamed", [False, True])
+def test_samples_and_batches_keep_their_type(tmp_path, samples, streamed):
+    kind = type(samples[0])
+    kinds = set()
+
+    def image(sample):
+        return sample.image if isinstance(sample, Sample) else sample["image"]
+
+    def label(sample):
+        return sample.label if isinstance(sample, Sample) else sample["label"]
+
+    def collate(batch):
+        kinds.update(map(type, batch))
+        return kind(image=torch.stack([image(one) for one in batch]), label=torch.tensor([label(one) for one in batch]))
+
+    def unpack(batch):
+        kinds.add(type(batch))
+        return image(batch), label(batch)
+
+    names = {"inputs": "image", "targets": "label"} if kind is Row else {}
+    data = DataLoader(Stream(samples) if streamed else samples, batch_size=40, collate_fn=collate)
+    module, loader = commented(Plain(), data, stored(tmp_path / "a"), unpack=unpack, **names)
+    trainer(tmp_path).fit(module, loader)
+    assert torch.allclose(module.linear.weight, by_hand(lambda rows, _: MEAN_ONE[rows]), atol=1e-6)
+    assert kinds == {kind}
+
+
+def test_a_binding_of_named_tuples_gives_named_tuples(tmp_path):
+    binding = bind(stored(tmp_path / "a"), SAMPLES)
+    for collate in (None, CarryRows()):
+        batch = next(iter(DataLoader(binding, batch_size=3, collate_fn=collate)))
+        assert torch.equal(batch.image, X[:3])
+        assert batch.commentary_row.tolist() == [0, 1, 2]
+    assert pickle.loads(pickle.dumps(binding[5])).commentary_row == 5  # as a worker sends it
+
+
+@quiet
+def test_a_compiled_module_compiles_its_forward_once(tmp_path):
+    graphs = []
+
+    def backend(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    module = Plain()
+    table = stored(tmp_path / "a", iterations=Iterations(steps=100, batch_size=40))
+    compiled, loader = commented(torch.compile(module, backend=backend), LOADER, table)
+    trainer(tmp_path).fit(compiled, loader)
+    assert torch.allclose(module.linear.weight, by_hand(lambda rows, _: MEAN_ONE[rows]), atol=1e-6)
+    assert len(graphs) == 1
