@@ -58,7 +58,7 @@ def learn(
         manifest = recipes.run(
             read,
             out,
-            recipe_toml=recipe.read_text(),
+            recipe_toml=recipe.read_text("utf-8-sig"),
             progress=progress,
             resume=resume,
             checkpoint_every=every,

@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from commentary_hub.errors import LabelError, ShapeError
 
-_IGNORED = -100  # a token target that counts for nothing, as everywhere in torch and transformers
+IGNORED = -100  # a token target that counts for nothing, as everywhere in torch and transformers
 
 Criterion = Callable[[Tensor, Tensor], Tensor]
 
@@ -78,8 +78,8 @@ def token_cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
     >>> token_cross_entropy(torch.zeros(1, 2, 4), torch.tensor([[1, -100]]))
     tensor([1.3863])
     """
-    losses = functional.cross_entropy(outputs.transpose(1, 2), targets, reduction="none", ignore_index=_IGNORED)
-    return losses.sum(dim=1) / (targets != _IGNORED).sum(dim=1).clamp_min(1)
+    losses = functional.cross_entropy(outputs.transpose(1, 2), targets, reduction="none", ignore_index=IGNORED)
+    return losses.sum(dim=1) / (targets != IGNORED).sum(dim=1).clamp_min(1)
 
 
 def causal_cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:

@@ -25,7 +25,8 @@ class Examples:
     """Labelled examples in memory.
 
     ``inputs`` [N, ...] is what the student sees: float32, but int64 token ids [N, L] for text; ``targets`` [N] int64
-    class indices, or [N, L] int64 where every token has a target (-100: none).
+    class indices, or [N, L] int64 where every token has a target (-100: none), or finite floats [N] or [N, C] for a
+    criterion of numbers or of several labels at once.
     ``keys`` uint8 [N, 16] are the content keys of the examples as the dataset holds them, *before* scaling or
     resizing, ``target_digests`` uint8 [N, 8] those of the targets. ``classes`` names the classes, where they have
     names; ``form`` is the keys' canonical form and ``salted`` says whether a salt went into them.
@@ -107,13 +108,19 @@ class Examples:
     def __len__(self) -> int:
         return len(self.inputs)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        """One example, as a map-style dataset gives it: (input, target)."""
-        return self.inputs[index], int(self.targets[index])
+    def __getitem__(self, index: int) -> tuple[Tensor, Any]:
+        """One example, as a map-style dataset gives it: (input, target), a number or a tensor of them."""
+        target = self.targets[index]
+        return self.inputs[index], target if target.dim() else target.item()
 
     @property
     def class_count(self) -> int:
-        """The number of classes: of names where there are names, else the highest label plus one."""
+        """The number of classes: of names where there are names, else the highest label plus one.
+
+        Raises `LabelError` where targets are no class indices.
+        """
+        if self.targets.is_floating_point():
+            raise LabelError(f"targets are {self.targets.dtype} numbers, which have no classes", tensor="targets")
         return len(self.classes) if self.classes is not None else int(self.targets.max()) + 1
 
     @property
@@ -156,8 +163,13 @@ def fingerprint(keys: Keys) -> str:
 
 
 def _check_targets(targets: Tensor, classes: Sequence[str] | None) -> None:
+    if targets.is_floating_point() and classes is None and bool(targets.isfinite().all()):
+        return
     if targets.dtype != torch.int64:
-        raise LabelError(f"targets are {targets.dtype}, expected int64 class indices: map the labels first")
+        raise LabelError(
+            f"targets are {targets.dtype}, expected int64 class indices (map the labels first), or finite floats and "
+            "no classes"
+        )
     known_targets = targets if targets.dim() == 1 else targets[targets != _IGNORED]
     low, high = (int(known_targets.min()), int(known_targets.max())) if known_targets.numel() else (0, 0)
     if low < 0 or (classes is not None and high >= len(classes)):

@@ -218,7 +218,10 @@ def class_indices(targets: Sequence[Any], classes: tuple[str, ...] | None) -> tu
         return torch.tensor([numbers[target] for target in targets]), names
     array = np.asarray([target.item() if isinstance(target, Tensor) else target for target in targets])
     if array.ndim != 1 or array.dtype.kind not in "biu":
-        raise LabelError(f"a target is {first!r}: expected a class index or a class name for every example")
+        raise LabelError(
+            f"a target is {first!r}: expected a class index or a class name for every example (where targets are "
+            "numbers to be met, build Examples.of)"
+        )
     return torch.from_numpy(array.astype(np.int64)), classes
 
 

@@ -9,6 +9,7 @@ from commentary_hub.learning._adaptation import Adaptation, EpisodeTraining, ini
 from commentary_hub.learning._augmentation import crop_and_flip
 from commentary_hub.learning._checkpoint import Checkpoint, Sink
 from commentary_hub.learning._combine import combine
+from commentary_hub.learning._device import find_device
 from commentary_hub.learning._episodes import Episode, Episodes, check_new_classes
 from commentary_hub.learning._error import hypergradient_error
 from commentary_hub.learning._few_shot import FewShotLearned, learn_episodes
@@ -59,6 +60,7 @@ __all__ = [
     "combine",
     "crop_and_flip",
     "draw_batches",
+    "find_device",
     "hypergradient_error",
     "initialisation_of",
     "learn",

@@ -15,6 +15,7 @@ from torch.func import functional_call
 from commentary_hub.commentaries import Batch, Commentary, Criterion, Reduction, commented_loss, cross_entropy
 from commentary_hub.errors import InputError, NotDifferentiable
 from commentary_hub.learning._episodes import Episode
+from commentary_hub.learning._function import guarded
 from commentary_hub.learning._hypergradient import filled
 from commentary_hub.learning._optimisers import InnerOptimiser, Tensors
 from commentary_hub.learning._problem import Slope, State, advance, own_generators, seed_generators, set_mode
@@ -26,9 +27,10 @@ class Adaptation:
     """How a student learns an episode's support set: ``steps`` of ``inner``, each on the whole set.
 
     All parameters move (MAML, Finn et al. 2017), or with ``head`` only those whose names begin with it (ANIL, Raghu et
-    al. 2020: ``head="head"`` for a module of that name); the rest stays as it was learned. ``proximity`` λ adds
-    (λ/2)‖θ − θ₀‖² to the training loss: with it `Implicit` finds the hypergradient of the initialisation θ₀ (iMAML,
-    Rajeswaran et al. 2019), about which it knows nothing without. ``reduction`` as in `commented_loss`.
+    al. 2020: ``head="head"`` for a module of that name); the rest stays as it was learned, and what the student froze
+    (``requires_grad_(False)``) as it is. ``proximity`` λ adds (λ/2)‖θ − θ₀‖² to the training loss: with it `Implicit`
+    finds the hypergradient of the initialisation θ₀ (iMAML, Rajeswaran et al. 2019), about which it knows nothing
+    without. ``reduction`` as in `commented_loss`.
     """
 
     inner: InnerOptimiser
@@ -52,7 +54,7 @@ class Adaptation:
         return f"{kind}, {self.inner.name}" + (f", proximity {self.proximity:g}" if self.proximity else "")
 
     def moves(self, parameter: str) -> bool:
-        """Whether the parameter of that name is adapted."""
+        """Whether the parameter of that name is adapted, unless it is frozen."""
         return self.head is None or parameter == self.head or parameter.startswith(f"{self.head}.")
 
 
@@ -63,7 +65,8 @@ class EpisodeTraining:
     ``initialisation`` maps the student's parameter names to θ₀; tensors that require gradients belong to φ. Step 0
     starts from θ₀ itself, whatever the state says, which is how derivatives reach it. The outer loss is the mean
     criterion on the queries, without weights. Normalisation layers use batch statistics; dropout acts in the inner
-    loss only, seeded by the episode and the step.
+    loss only, seeded by the episode and the step. Inputs are converted to the student's precision. Raises
+    `NotDifferentiable` for gradient checkpointing within the student.
     """
 
     student: nn.Module
@@ -71,6 +74,9 @@ class EpisodeTraining:
     commentaries: tuple[Commentary, ...]
     episode: Episode
     adaptation: Adaptation
+
+    def __post_init__(self) -> None:
+        self.student.train()  # the first step is in the mode that all others are in, whatever it was built in
 
     @property
     def steps(self) -> int:
@@ -164,7 +170,8 @@ class EpisodeTraining:
 
     @cached_property
     def _moving(self) -> tuple[str, ...]:
-        return tuple(name for name in self.initialisation if self.adaptation.moves(name))
+        free = (name for name, p in self.student.named_parameters() if p.requires_grad)
+        return tuple(name for name in free if self.adaptation.moves(name))
 
     @property
     def _first(self) -> Tensors:
@@ -172,7 +179,7 @@ class EpisodeTraining:
         return tuple(self.initialisation[name] for name in self._moving)
 
     def _answers(self, state: State) -> tuple[Tensor, Batch]:
-        batch = Batch(self.episode.query_inputs, self.episode.query_targets)
+        batch = Batch(self._cast(self.episode.query_inputs), self.episode.query_targets)
         for commentary in self.commentaries:
             if commentary.at_inference:
                 batch = commentary(batch, 1.0)
@@ -184,7 +191,8 @@ class EpisodeTraining:
         self, parameters: Tensors, buffers: Tensors, step: int, twice: TwiceDifferentiable | None
     ) -> Tensor:
         seed = (self.episode.seed + step) % 2**31
-        batch = Batch(self.episode.inputs, self.episode.targets, rows=self._rows, seed=seed)
+        batch = Batch(self._cast(self.episode.inputs), self.episode.targets, rows=self._rows, seed=seed)
+        seed_generators(seed, batch.inputs.device)  # a network inside a commentary may draw, as dropout does
         with torch.set_grad_enabled(twice is not None):
             for commentary in self.commentaries:
                 batch = commentary(batch, step / self.steps)
@@ -202,8 +210,11 @@ class EpisodeTraining:
     def _call(self, parameters: Tensors, buffers: Tensors, inputs: Tensor) -> Tensor:
         names = tuple(name for name, _ in self.student.named_buffers())
         tensors = dict(self.initialisation) | dict(zip(self._moving, parameters, strict=True))
-        outputs: Tensor = functional_call(self.student, tensors | dict(zip(names, buffers, strict=True)), (inputs,))
-        return outputs
+        tensors |= dict(zip(names, buffers, strict=True))
+        return guarded(self.student, lambda: functional_call(self.student, tensors, (inputs,)))
+
+    def _cast(self, inputs: Tensor) -> Tensor:
+        return inputs.to(next(iter(self.initialisation.values())).dtype) if inputs.is_floating_point() else inputs
 
     @cached_property
     def _rows(self) -> Tensor:
@@ -212,8 +223,8 @@ class EpisodeTraining:
 
 
 def initialisation_of(student: nn.Module, *, learned: bool = True) -> dict[str, Tensor]:
-    """A student's parameters by name, copied; ``learned`` ones require gradients."""
-    return {name: p.detach().clone().requires_grad_(learned) for name, p in student.named_parameters()}
+    """A student's parameters by name, copied; ``learned`` ones require gradients, unless the student froze them."""
+    return {n: p.detach().clone().requires_grad_(learned and p.requires_grad) for n, p in student.named_parameters()}
 
 
 def check_adaptation(adaptation: Adaptation, student: nn.Module, commentaries: Sequence[Commentary]) -> None:
@@ -222,6 +233,13 @@ def check_adaptation(adaptation: Adaptation, student: nn.Module, commentaries: S
     if not any(adaptation.moves(name) for name in names):
         raise InputError(
             f"head is {adaptation.head!r}, but no parameter's name begins with it: the student has {', '.join(names)}",
+            head=adaptation.head,
+        )
+    if not any(p.requires_grad and adaptation.moves(name) for name, p in student.named_parameters()):
+        what = "the student" if adaptation.head is None else f"the student's {adaptation.head!r}"
+        raise InputError(
+            f"all parameters of {what} are frozen, so that nothing would be adapted: let those that are to adapt ask "
+            "for gradients (requires_grad_())",
             head=adaptation.head,
         )
     for one in commentaries:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from commentary_hub.commentaries import Commentary, ExampleWeights
+from commentary_hub.learning._result import statistics_prefix
 
 
 @dataclass
@@ -51,16 +52,19 @@ class Averages:
                 parameter.copy_(self.sums[f"{at}.{name}"] / self.count)
 
     def statistics(self, commentaries: Sequence[Commentary]) -> dict[str, Tensor]:
-        """``mean`` and ``variance`` [rows, stages] float32 of the example weights, where there is a table."""
+        """``mean`` and ``variance`` [rows, stages] float32 of every table's weights, by their names in `Learned`."""
+        found = {}
         for at, one in enumerate(commentaries):
             if not isinstance(one, ExampleWeights):
                 continue
+            prefix = statistics_prefix(commentaries, at)
             if not self.count:  # stopped early, before the window: one value has no variance
-                return {"mean": one.values().float().cpu()}
+                found[f"{prefix}mean"] = one.values().float().cpu()
+                continue
             mean = self.sums[f"{at}:mean"] / self.count
             variance = (self.sums[f"{at}:square"] / self.count - mean.square()).clamp_min(0)
-            return {"mean": mean.float().cpu(), "variance": variance.float().cpu()}
-        return {}
+            found |= {f"{prefix}mean": mean.float().cpu(), f"{prefix}variance": variance.float().cpu()}
+        return found
 
     def tensors(self) -> dict[str, Tensor]:
         """For a checkpoint."""

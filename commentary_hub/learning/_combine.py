@@ -11,7 +11,7 @@ from torch import Tensor
 
 from commentary_hub.commentaries import ExampleWeights
 from commentary_hub.errors import InputError
-from commentary_hub.learning._result import Learned
+from commentary_hub.learning._result import Learned, statistics_prefix
 
 
 def combine(runs: Sequence[Learned]) -> Learned:
@@ -70,9 +70,10 @@ def _weights(runs: Sequence[Learned], at: int) -> Tensor:
 
 
 def _statistics(runs: Sequence[Learned]) -> dict[str, Tensor]:
-    """Of the first table, as in a single run."""
+    """Of every table, by the names that they have in a single run."""
+    found: dict[str, Tensor] = {}
     for at, one in enumerate(runs[0].commentaries):
         if isinstance(one, ExampleWeights):
-            weights = _weights(runs, at)
-            return {"mean": weights.mean(0).float(), "variance": weights.var(0).float()}
-    return {}
+            weights, prefix = _weights(runs, at), statistics_prefix(runs[0].commentaries, at)
+            found |= {f"{prefix}mean": weights.mean(0).float(), f"{prefix}variance": weights.var(0).float()}
+    return found

@@ -5,14 +5,14 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from commentary_hub.commentaries import Commentary, compose
-from commentary_hub.errors import InputError
+from commentary_hub.commentaries import Commentary, ExampleWeights, compose
+from commentary_hub.errors import Diverged, InputError
 from commentary_hub.learning._adaptation import Adaptation, EpisodeTraining, check_adaptation, initialisation_of
 from commentary_hub.learning._checkpoint import (
     Checkpoint,
@@ -22,21 +22,27 @@ from commentary_hub.learning._checkpoint import (
     unpack_module,
     unpack_optimiser,
 )
+from commentary_hub.learning._device import find_device
 from commentary_hub.learning._episodes import Episodes, check_new_classes
 from commentary_hub.learning._hypergradient import Method
 from commentary_hub.learning._implicit import Implicit
 from commentary_hub.learning._outer import OuterOptimiser, run_loop
-from commentary_hub.learning._problem import own_generators
+from commentary_hub.learning._problem import Training, own_generators
 from commentary_hub.learning._progress import Progress, Report, showing
 from commentary_hub.learning._result import (
     Learned,
     Student,
+    as_json,
+    describe_commentary,
     describe_examples,
+    describe_function,
     describe_optimiser,
+    describe_parameters,
     describe_run,
 )
 from commentary_hub.learning._run import mix
 from commentary_hub.learning._unrolled import Unrolled
+from commentary_hub.learning._validation import check_clip_norm, try_student
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,16 +99,19 @@ def learn_episodes(
     Each outer step draws ``tasks`` episodes of ``train`` (of several samplers in turn), takes the hypergradient of each
     by ``method`` (default `Unrolled` with the whole graph: second-order MAML) and lets ``outer`` (default Adam with
     lr 1e-3) update φ. A commentary whose parameters ask for no gradient (``requires_grad_(False)``) acts as it is: so a
-    stored one is reused. Without ``learn_initialisation`` each student starts at random, commentaries alone are
-    learned. Every ``validate_every`` outer steps the mean query loss over the same ``validation_tasks`` episodes of
-    ``validation`` is measured; the best φ by it is what is returned. Training and validation share no class.
+    stored one is reused; likewise what a student froze is neither adapted nor learned. Without ``learn_initialisation``
+    each student starts at random, commentaries alone are learned. Every ``validate_every`` outer steps the mean query
+    loss over the same ``validation_tasks`` episodes of ``validation`` is measured; the best φ by it is what is
+    returned. Training and validation share no class.
 
     ``progress``, ``sink`` and ``resume`` are as in `learn`. Raises `SplitError`, `InputError` before anything runs, and
-    what `learn` raises. Cost: an outer step is ``tasks`` hypergradients of ``adaptation.steps`` inner steps.
+    what `learn` raises; `Diverged` also where no validation loss was finite. Cost: an outer step is ``tasks``
+    hypergradients of ``adaptation.steps`` inner steps.
     """
     samplers = (train,) if isinstance(train, Episodes) else tuple(train)
     commentaries = _composed(commentary)
-    where = torch.device(device)
+    where = find_device(device)
+    check_clip_norm(clip_norm)
     _check(samplers, validation, outer_steps, tasks, validate_every, validation_tasks)
     learns = any(p.requires_grad for one in commentaries for p in one.parameters())
     if not learns and not learn_initialisation:
@@ -123,6 +132,7 @@ def learn_episodes(
         validate_every=validate_every, validation_tasks=validation_tasks, seed=seed, device=where,
         outer=outer or partial(torch.optim.Adam, lr=1e-3),
     )  # fmt: skip
+    _try_student(run, student.name)
     if resume is not None:
         run.restore(resume)
     with showing(progress, outer_steps) as show:
@@ -158,11 +168,10 @@ class _FewShotRun:
     best: tuple[Tensor, ...] = ()
 
     def __post_init__(self) -> None:
-        parameters = [nn.Parameter(p) for p in self.initialisation.values() if p.requires_grad]
-        if parameters:  # the optimiser's own leaves: the problem's φ are these very tensors
-            self.initialisation = dict(zip(self.initialisation, parameters, strict=True))
+        learned = {name: nn.Parameter(p) for name, p in self.initialisation.items() if p.requires_grad}
+        self.initialisation |= learned  # the optimiser's own leaves: the problem's φ are these very tensors
         own = [p for one in self.commentaries for p in one.parameters() if p.requires_grad]
-        self.phi: tuple[nn.Parameter, ...] = (*own, *parameters)
+        self.phi: tuple[nn.Parameter, ...] = (*own, *learned.values())
         self.optimiser = self.outer(self.phi)
 
     def advance(self) -> Report:
@@ -198,7 +207,13 @@ class _FewShotRun:
 
     @torch.no_grad()
     def take_best(self) -> None:
-        """Put the best φ into the commentaries and the student."""
+        """Put the best φ into the commentaries and the student; `Diverged` where no validation loss was finite."""
+        if not self.best:
+            raise Diverged(
+                f"in {self.step} outer steps the validation loss was never finite: lower the inner learning rate, or "
+                "clip its gradients (clip_norm=)",
+                step=self.step,
+            )
         for parameter, value in zip(self.phi, self.best, strict=True):
             parameter.copy_(value)
         for name, parameter in self.module.named_parameters():
@@ -212,21 +227,31 @@ class _FewShotRun:
                 first = initialisation_of(self.build().to(self.device), learned=False)
         return EpisodeTraining(self.module, first, self.commentaries, episode, self.adaptation)
 
+    @cached_property
     def identity(self) -> dict[str, Any]:
-        """What must be the same for a run to be resumed."""
-        return {
+        """What must be the same for a run to be resumed, as JSON values."""
+        how = self.adaptation
+        facts = {
             "seed": self.seed,
             "outer_steps": self.outer_steps,
             "tasks": self.tasks,
             "method": self.method.name,
-            "adaptation": self.adaptation.name,
-            "inner_steps": self.adaptation.steps,
+            "adaptation": how.name,
+            "inner_steps": how.steps,
+            "inner_schedule": describe_function(getattr(how.inner, "schedule", None)),
+            "reduction": how.reduction,
+            "criterion": describe_function(how.criterion),
             "outer": describe_optimiser(self.optimiser),
             "clip_norm": self.clip_norm,
+            "validations": [self.validate_every, self.validation_tasks],
+            "commentaries": [describe_commentary(one) for one in self.commentaries],
+            "student_parameters": describe_parameters(self.module),
+            "learn_initialisation": any(p.requires_grad for p in self.initialisation.values()),
             "episodes": [[one.ways, one.shots, one.queries, one.wrong] for one in (*self.train, self.validation)],
             "train": [describe_examples(one.examples) for one in self.train],
             "validation": describe_examples(self.validation.examples),
         }
+        return as_json(facts)
 
     def checkpoint(self) -> Checkpoint:
         """What it takes to go on from here."""
@@ -240,7 +265,7 @@ class _FewShotRun:
             step=self.step,
             tensors=tensors,
             facts={
-                "run": self.identity(),
+                "run": self.identity,
                 "optimiser": facts,
                 "history": [dict(line) for line in self.history],
                 "seconds": self.seconds,
@@ -251,7 +276,7 @@ class _FewShotRun:
     @torch.no_grad()
     def restore(self, checkpoint: Checkpoint) -> None:
         """Take the place of the run that wrote the checkpoint; raises `InputError` where it was another run."""
-        for name, value in self.identity().items():
+        for name, value in self.identity.items():
             other = checkpoint.facts["run"].get(name)
             if other != value:
                 raise InputError(
@@ -297,6 +322,24 @@ def _check(
                 f"training episodes have {one.ways} ways, validation episodes {validation.ways}: a student has one "
                 "number of outputs"
             )
+
+
+def _try_student(run: _FewShotRun, name: str) -> None:
+    """Raise what `try_student` raises: an episode's support is a small training set, judged on validation's queries."""
+    judged, how = run.validation.draw(mix(run.seed, 3, 0)).to(run.device), run.adaptation
+    for number, sampler in enumerate(run.train):
+        episode = sampler.draw(mix(run.seed, 2, number)).to(run.device)
+        size = len(episode.targets)
+        commentaries = run.commentaries
+        if not any(p.requires_grad for one in commentaries for p in one.parameters()):
+            commentaries = compose([*commentaries, ExampleWeights(rows=size).to(run.device)])  # there is one to teach
+        problem = Training(
+            student=run.module, commentaries=commentaries, inputs=episode.inputs, targets=episode.targets,
+            batches=torch.arange(size, device=run.device)[None], validation_inputs=judged.query_inputs,
+            validation_targets=judged.query_targets, inner=how.inner, reduction=how.reduction, criterion=how.criterion,
+            domain=how.steps, seed=episode.seed % 2**31,
+        )  # fmt: skip
+        try_student(problem, name)
 
 
 def _check_reaches_first(method: Method | None, adaptation: Adaptation) -> None:

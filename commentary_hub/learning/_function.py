@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import disable_saved_tensors_hooks
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from commentary_hub.errors import InputError, NotDifferentiable
 from commentary_hub.learning._optimisers import Tensors
+
+CHECKPOINTED = (
+    "it runs parts of itself again on the way back (gradient checkpointing), which would meet other parameters than "
+    "those of the step: turn that off, the memory= of the method bounds memory"
+)
 
 
 class StudentFunction:
@@ -16,7 +24,8 @@ class StudentFunction:
 
     ``vector`` [P] holds the parameters that require a gradient, one after the other (tied ones once); frozen ones stay
     the module's. The optimiser and the adjoint then work on one tensor instead of one per layer. Raises
-    `NotDifferentiable` where every parameter is frozen and `InputError` where they differ in type or place.
+    `NotDifferentiable` where every parameter is frozen, `InputError` where they differ in type or place, and what
+    `guarded` does.
 
     >>> function = StudentFunction(nn.Linear(2, 1))
     >>> function(torch.tensor([1.0, 2.0, 5.0]), (), torch.tensor([[10.0, 1.0]]))
@@ -45,9 +54,10 @@ class StudentFunction:
         self._places = list(places.values())
         self._shapes = [p.shape for p in self._own]
         self._sizes = [p.numel() for p in self._own]
-        self._buffers = [
-            (part._buffers, name) for part in module.modules() for name, b in part._buffers.items() if b is not None
-        ]
+        held = [(path, part._buffers, name) for path, part in module.named_modules() for name in part._buffers]
+        held = [(path, buffers, name) for path, buffers, name in held if buffers[name] is not None]
+        self._buffers = [(buffers, name) for _, buffers, name in held]
+        self.buffer_names = [f"{path}.{name}" if path else name for path, _, name in held]
 
     @property
     def dtype(self) -> torch.dtype:
@@ -57,7 +67,7 @@ class StudentFunction:
     def start(self) -> tuple[Tensor, Tensors]:
         """The module's own parameters as a vector [P], and its buffers, as copies."""
         vector = torch.cat([p.detach().reshape(-1) for p in self._own])
-        return vector, tuple(held[name].detach().clone() for held, name in self._buffers if held[name] is not None)  # type: ignore[union-attr]
+        return vector, tuple(held[name].detach().clone() for held, name in self._buffers if held[name] is not None)
 
     def __call__(self, vector: Tensor, buffers: Sequence[Tensor], inputs: Tensor) -> Tensor:
         """The module's outputs; what it writes to its buffers is written to ``buffers``."""
@@ -69,7 +79,7 @@ class StudentFunction:
                     held[name] = view
             for buffer, (held, name) in zip(buffers, self._buffers, strict=True):
                 held[name] = buffer
-            outputs: Tensor = self.module(inputs)
+            outputs = guarded(self.module, lambda: self.module(inputs))
         finally:
             for parameter, held_at in zip(self._own, self._places, strict=True):
                 for held, name in held_at:
@@ -77,3 +87,24 @@ class StudentFunction:
             for tensor, (held, name) in zip(own, self._buffers, strict=True):
                 held[name] = tensor
         return outputs
+
+
+def guarded(student: nn.Module, call: Callable[[], Any]) -> Tensor:
+    """The outputs of a ``call`` of the student, under parameters that are its own only while it lasts.
+
+    Attention is computed by plain operations: PyTorch's fused ones have no second derivative. Raises
+    `NotDifferentiable` for gradient checkpointing, and `InputError` for outputs that are no tensor.
+    """
+    try:
+        with sdpa_kernel(SDPBackend.MATH), disable_saved_tensors_hooks(CHECKPOINTED):
+            outputs = call()
+    except RuntimeError as error:
+        if str(error) != CHECKPOINTED:
+            raise
+        raise NotDifferentiable(f"the student {type(student).__name__} cannot be taught: {error}") from None
+    if not isinstance(outputs, Tensor):
+        raise InputError(
+            f"the student returned a {type(outputs).__name__}, expected a tensor of logits: wrap it in a module "
+            "that picks them out (return model(inputs).logits, say)"
+        )
+    return outputs

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 
 import torch
 
-from commentary_hub.errors import Diverged
+from commentary_hub.errors import Diverged, InputError
 from commentary_hub.learning._hypergradient import Hypergradient, check_finite, check_loss, filled
 from commentary_hub.learning._inverse import Inverse, Neumann, relative_residual
-from commentary_hub.learning._optimisers import Tensors
+from commentary_hub.learning._optimisers import Tensors, check_count
 from commentary_hub.learning._problem import Problem, State, advance, own_generators
 
 GROWN = 10.0  # a relative residual above this is no inexact solution any more
@@ -29,7 +29,8 @@ class Implicit:
     Weight decay in the optimiser's gradient belongs to L_T as (λ/2)‖θ‖², so that λ p is part of H p.
 
     The residual ‖v − H p‖ / ‖v‖, v = ∂L_V/∂θ, comes at no cost: the pass that finds the mixed derivative finds H p too.
-    Where it is above ``GROWN`` (p = 0 would have 1) the inverse does not invert: `Diverged`, with advice.
+    Where it is above ``GROWN`` (p = 0 would have 1) the inverse does not invert: `Diverged`, with advice. Raises
+    `InputError` for ``batches`` below 1 and for what is no inverse.
 
     Cost: training forward, then about 2 + 2·(products of the inverse) passes. Source: Lorraine et al. 2020;
     Raghu et al. 2021, algorithm 2.
@@ -38,6 +39,14 @@ class Implicit:
     inverse: Inverse = field(default_factory=Neumann)
     batches: int = 1
     warm_start: bool = False
+
+    def __post_init__(self) -> None:
+        check_count("batches", self.batches)
+        if isinstance(self.inverse, type) or not callable(getattr(self.inverse, "solve", None)):
+            raise InputError(
+                f"inverse is {self.inverse!r}: give Neumann(...), ConjugateGradient(...) or Identity(), or another "
+                "value with their methods"
+            )
 
     @property
     def name(self) -> str:

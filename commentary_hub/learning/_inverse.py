@@ -8,8 +8,8 @@ from typing import Protocol
 
 import torch
 
-from commentary_hub.errors import Diverged, InputError
-from commentary_hub.learning._optimisers import Tensors
+from commentary_hub.errors import Diverged
+from commentary_hub.learning._optimisers import Tensors, check_count, check_number
 
 Product = Callable[[Tensors], Tensors]  # p → H p
 
@@ -46,8 +46,8 @@ class Neumann:
     scale: float = 0.1
 
     def __post_init__(self) -> None:
-        if self.terms < 1 or self.scale <= 0:
-            raise InputError(f"terms is {self.terms}, scale {self.scale}: give at least one term and a scale above 0")
+        check_count("terms", self.terms)
+        check_number("scale", self.scale, positive=True)
 
     @property
     def name(self) -> str:
@@ -83,8 +83,8 @@ class ConjugateGradient:
     damping: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.steps < 1 or self.damping < 0:
-            raise InputError(f"steps is {self.steps}, damping {self.damping}: give at least 1 and at least 0")
+        check_count("steps", self.steps)
+        check_number("damping", self.damping)
 
     @property
     def name(self) -> str:
@@ -128,6 +128,9 @@ class Identity:
     """p = scale·v: one step looked back, no products; its direction is meant, not its length."""
 
     scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_number("scale", self.scale, positive=True)
 
     @property
     def name(self) -> str:

@@ -6,8 +6,10 @@ in place, so that a training run is a composition of functions that autograd can
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
+from numbers import Integral, Real
 from typing import Protocol
 
 import torch
@@ -46,7 +48,8 @@ class SGD:
     """Stochastic gradient descent as `torch.optim.SGD`, without dampening.
 
     g ← g + weight_decay·θ; v ← momentum·v + g (v₀ = g₀); θ ← θ − lr·(g + momentum·v if nesterov else v).
-    ``clip_norm`` scales all gradients so that their joint norm is at most that (`clip_grad_norm_`).
+    ``clip_norm`` scales all gradients so that their joint norm is at most that (`clip_grad_norm_`). Raises `InputError`
+    for a setting without meaning.
 
     >>> sgd = SGD(lr=0.5)
     >>> sgd.step((torch.ones(1),), (torch.ones(1),), sgd.start((torch.ones(1),)), 0)[0]
@@ -61,9 +64,8 @@ class SGD:
     clip_norm: float | None = None
 
     def __post_init__(self) -> None:
-        _check(self.lr, self.weight_decay)
-        if not 0 <= self.momentum < 1:
-            raise InputError(f"momentum is {self.momentum}: give a number from 0 to below 1")
+        _check(self)
+        check_number("momentum", self.momentum, below=1)
         if self.nesterov and not self.momentum:
             raise InputError("nesterov needs momentum above 0")
 
@@ -105,7 +107,7 @@ class Adam:
 
     m ← β₁m + (1−β₁)g; v ← β₂v + (1−β₂)g²; θ ← θ − lr · m̂ / (√(v̂ + eps_root) + eps). The derivative of √v is infinite
     at v = 0, where a parameter has never had a gradient: ``eps_root`` > 0 bounds it. With 0 the step equals torch's,
-    and the derivative is taken as 0 where v = 0.
+    and the derivative is taken as 0 where v = 0. Raises `InputError` for a setting without meaning.
     """
 
     lr: float
@@ -118,9 +120,13 @@ class Adam:
     clip_norm: float | None = None
 
     def __post_init__(self) -> None:
-        _check(self.lr, self.weight_decay)
-        if not all(0 <= beta < 1 for beta in self.betas):
-            raise InputError(f"betas are {self.betas}: give two numbers from 0 to below 1")
+        _check(self)
+        check_number("eps", self.eps)
+        check_number("eps_root", self.eps_root)
+        if not isinstance(self.betas, Sequence) or len(self.betas) != 2:
+            raise InputError(f"betas is {self.betas!r}: give two numbers from 0 to below 1")
+        for place, beta in enumerate(self.betas):
+            check_number(f"betas[{place}]", beta, below=1)
 
     @property
     def name(self) -> str:
@@ -186,9 +192,33 @@ def _named(name: str, optimiser: SGD | Adam, *settings: str) -> str:
     return f"{name}({', '.join([f'lr={optimiser.lr:g}', *said])})"
 
 
-def _check(lr: float, weight_decay: float) -> None:
-    if lr <= 0 or weight_decay < 0:
-        raise InputError(f"lr is {lr}, weight_decay is {weight_decay}: lr must be above 0, weight_decay at least 0")
+def check_number(name: str, value: object, *, positive: bool = False, below: float = math.inf) -> None:
+    """Raise `InputError` unless ``value`` is a finite number from 0 (or above it) to below ``below``."""
+    if not isinstance(value, bool) and isinstance(value, Real):
+        number = float(value)
+        if (number > 0 if positive else number >= 0) and number < below:
+            return
+    least = "above 0" if positive else "of at least 0"
+    said = f"a finite number {least}" if below == math.inf else f"a number {least} and below {below:g}"
+    raise InputError(f"{name} is {value!r}: give {said}")
+
+
+def check_count(name: str, value: object, said: str = "a whole number of at least 1") -> None:
+    """Raise `InputError`, asking for what is ``said``, unless ``value`` is a whole number of at least 1."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < 1:
+        raise InputError(f"{name} is {value!r}: give {said}")
+
+
+def _check(optimiser: SGD | Adam) -> None:
+    """What all inner optimisers are set by."""
+    check_number("lr", optimiser.lr, positive=True)
+    check_number("weight_decay", optimiser.weight_decay)
+    if optimiser.clip_norm is not None:
+        check_number("clip_norm", optimiser.clip_norm, positive=True)
+    if optimiser.schedule is not None and not callable(optimiser.schedule):
+        raise InputError(
+            f"schedule is {optimiser.schedule!r}: give a function from the inner step to a factor of lr, or None"
+        )
 
 
 def _rate(lr: float, schedule: Schedule | None, step: int) -> float:

@@ -16,6 +16,7 @@ from commentary_hub.data import Examples
 from commentary_hub.errors import Diverged, InputError, Interrupted, OutOfMemory
 from commentary_hub.learning._averages import Averages
 from commentary_hub.learning._checkpoint import Checkpoint, Sink
+from commentary_hub.learning._device import find_device
 from commentary_hub.learning._hypergradient import Method
 from commentary_hub.learning._optimisers import InnerOptimiser
 from commentary_hub.learning._problem import Augmentation
@@ -40,6 +41,7 @@ class EarlyStop:
             raise InputError(f"patience is {self.patience}: give the number of outer steps to compare, at least 1")
 
 
+@torch.enable_grad()
 def learn(
     commentary: Commentary | Sequence[Commentary],
     students: Student | Sequence[Student],
@@ -85,10 +87,10 @@ def learn(
     `Interrupted`, `NotDifferentiable`, `StatefulModule` with the last good state given to the sink.
     """
     commentaries = compose([commentary] if isinstance(commentary, Commentary) else commentary)
-    kinds = (students,) if isinstance(students, Student) else tuple(students)
-    where = torch.device(device)
+    kinds = tuple(students) if isinstance(students, Sequence) else (students,)
+    where = find_device(device)
     check_run(
-        commentaries, kinds, train, validation,
+        commentaries, kinds, train, validation, method=method, inner=inner, clip_norm=clip_norm,
         counts={
             "inner_steps": inner_steps, "batch_size": batch_size, "outer_steps": outer_steps,
             "outer_batch_size": outer_batch_size, "sink_every": sink_every,
@@ -107,6 +109,7 @@ def learn(
         population=population or Population(), clip_norm=clip_norm, seed=seed, device=where, augmentation=augmentation,
         optimiser=optimiser, scheduler=None if outer_schedule is None else outer_schedule(optimiser),
         averages=Averages(first=outer_steps - max(1, round(average_last * outer_steps)) + 1),
+        early_stop=None if early_stop is None else (early_stop.patience, early_stop.least),
     )  # fmt: skip
     for index in range(len(kinds)):
         try_student(run.trial(index), kinds[index].name)

@@ -14,10 +14,12 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from commentary_hub.commentaries import Batch, Commentary, Criterion, Reduction, commented_loss
-from commentary_hub.errors import NotDifferentiable
+from commentary_hub.errors import InputError, NotDifferentiable, StatefulModule
 from commentary_hub.learning._function import StudentFunction
 from commentary_hub.learning._optimisers import InnerOptimiser, Tensors
 from commentary_hub.learning._twice import TwiceDifferentiable
+
+_SAME_LOSS = 0.01  # relative; rounding is far below, other random numbers above
 
 Augmentation = Callable[[Tensor, int], Tensor]  # (inputs [B, …], seed) → inputs; deterministic in the seed
 
@@ -142,6 +144,9 @@ class Training:
     augmentation: Augmentation | None = None
     known: KnownWeights | None = field(default=None, repr=False, compare=False)
 
+    def __post_init__(self) -> None:
+        self.student.train()  # the first step is in the mode that all others are in, whatever it was built in
+
     @property
     def steps(self) -> int:
         """T, the number of inner steps."""
@@ -161,6 +166,11 @@ class Training:
     def penalty(self) -> float:
         """The optimiser's."""
         return self.inner.penalty
+
+    @property
+    def buffer_names(self) -> list[str]:
+        """The names of a state's buffers."""
+        return self._function.buffer_names
 
     def start(self) -> State:
         """The student as it is, with a fresh optimiser."""
@@ -205,18 +215,43 @@ class Training:
         return commented_loss(outputs, replace(batch, weights=None), reduction="mean", criterion=self.criterion)
 
     def double(self) -> Training:
-        """The same problem in float64, with copies of student and commentaries."""
-        return replace(
+        """The same problem in float64, with copies of student and commentaries.
+
+        Raises `StatefulModule` where it is another problem (draws of another type are other draws) and `InputError`
+        where the student cannot be copied. Costs two steps forward.
+        """
+        try:
+            student = copy.deepcopy(self.student).double()
+        except RuntimeError as error:
+            raise InputError(
+                f"the student {type(self.student).__name__} cannot be copied ({error}): let it keep no tensors that it "
+                "worked out between its calls (the older weight_norm does; torch.nn.utils.parametrizations do not)"
+            ) from error
+        doubled = replace(
             self,
             known=None,
-            student=copy.deepcopy(self.student).double(),
+            student=student,
             commentaries=tuple(copy.deepcopy(one).double() for one in self.commentaries),
         )
+        own, other = self._first_loss(), doubled._first_loss()
+        if abs(own - other) > _SAME_LOSS * abs(own):
+            raise StatefulModule(
+                f"in float64 the student {type(self.student).__name__} has a first training loss of {other:.6g}, not "
+                f"{own:.6g}: what it draws depends on the type of its inputs (randn_like, say); draw in float32 "
+                "always, and convert, or leave the sweep in the student's own precision"
+            )
+        return doubled
 
     def fixed(self) -> Training:
         """The same problem, which keeps each step's weights [B]: a weight network need not see the step again."""
         values = self.inputs.new_empty(self.batches.shape, dtype=self._function.dtype)
         return replace(self, known=KnownWeights(values, bytearray(self.steps)))
+
+    @torch.no_grad()
+    def _first_loss(self) -> float:
+        state = self.start()
+        with own_generators(self.inputs.device):
+            return float(self._inner_loss(state.parameters, tuple(b.clone() for b in state.buffers), 0, None))
 
     def _inner_loss(
         self, parameters: Tensors, buffers: Tensors, step: int, twice: TwiceDifferentiable | None
@@ -225,6 +260,7 @@ class Training:
         seed = self.seed + age
         inputs = self.inputs[rows]
         if self.augmentation is not None:
+            seed_generators(seed, inputs.device)  # for those that draw from torch's, as torchvision's transforms do
             inputs = self.augmentation(inputs, seed)
         batch = Batch(self._cast(inputs), self._cast(self.targets[rows]), rows=rows, seed=seed)
         with torch.set_grad_enabled(twice is not None):  # in plain training no graph leads to the commentaries
@@ -294,11 +330,11 @@ def own_generators(device: torch.device, seed: int | None = None) -> Iterator[No
 
 
 def set_mode(student: nn.Module, *, training: bool) -> None:
-    """Training or evaluation mode; batch normalisation uses the batch's statistics in both."""
+    """Training or evaluation mode; batch normalisation that uses a batch's statistics in one does so in both."""
     if student.training == training:
         return
+    normalising = [part for part in student.modules() if isinstance(part, _BatchNorm) and part.training]
     student.train(training)
     if not training:
-        for module in student.modules():
-            if isinstance(module, _BatchNorm):
-                module.train()
+        for part in normalising:
+            part.train()

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
-from commentary_hub.commentaries import Commentary, Reduction
+from commentary_hub.commentaries import Commentary, ExampleWeights, Reduction
 from commentary_hub.data import Examples, fingerprint
 from commentary_hub.errors import InputError
 from commentary_hub.learning._hypergradient import Method
@@ -31,7 +36,8 @@ class Learned:
     """What `learn` returns: all that an artefact says about a commentary.
 
     ``statistics`` holds ``mean`` and ``variance`` [rows, stages] of the example weights over the averaged outer steps
-    (students, initialisations, batches); ``history`` a line per outer step.
+    (students, initialisations, batches): those of the first table by these names, those of a further one behind its
+    place in ``commentaries`` (``1.mean``); `statistics_of` finds each. ``history`` holds a line per outer step.
     """
 
     commentaries: tuple[Commentary, ...]
@@ -51,6 +57,27 @@ class Learned:
             raise InputError(f"{len(self.commentaries)} commentaries were learned together: use .commentaries")
         return self.commentaries[0]
 
+    def statistics_of(self, commentary: Commentary) -> dict[str, Tensor]:
+        """``mean`` and ``variance`` of one of the commentaries, empty for what is no table; `InputError` for others."""
+        at = next((at for at, one in enumerate(self.commentaries) if one is commentary), None)
+        if at is None:
+            kinds = ", ".join(one.kind for one in self.commentaries)
+            raise InputError(
+                f"this commentary of kind {commentary.kind!r} is none of those that were learned ({kinds}): "
+                "hand over one of Learned.commentaries",
+                kind=commentary.kind,
+            )
+        if not isinstance(commentary, ExampleWeights):
+            return {}
+        names = {name: f"{statistics_prefix(self.commentaries, at)}{name}" for name in ("mean", "variance")}
+        return {name: self.statistics[stored] for name, stored in names.items() if stored in self.statistics}
+
+
+def statistics_prefix(commentaries: Sequence[Commentary], at: int) -> str:
+    """What stands before a statistic's name in `Learned` for the table that is commentary ``at``."""
+    first = not any(isinstance(one, ExampleWeights) for one in commentaries[:at])
+    return "" if first else f"{at}."
+
 
 def describe_optimiser(optimiser: torch.optim.Optimizer) -> str:
     """Its name and the learning rate that it began with, whatever a schedule has made of it since."""
@@ -61,6 +88,46 @@ def describe_optimiser(optimiser: torch.optim.Optimizer) -> str:
 def describe_examples(examples: Examples) -> str:
     """32 hex digits over keys and targets, in order: what a run that goes on must find again."""
     return fingerprint(np.concatenate([examples.keys, examples.target_digests], axis=1))
+
+
+def describe_function(function: object) -> str | None:
+    """A caller's function by its module and name, ``None`` where there is none; a `partial` with what it was given."""
+    if function is None:
+        return None
+    if isinstance(function, partial):
+        given = [*map(_said, function.args), *(f"{name}={_said(value)}" for name, value in function.keywords.items())]
+        return f"{describe_function(function.func)}({', '.join(given)})"
+    known: Any = function if hasattr(function, "__qualname__") else type(function)
+    return f"{known.__module__}.{known.__qualname__}"
+
+
+def _said(value: object) -> str:
+    return repr(value) if isinstance(value, bool | int | float | str) else str(describe_function(value))
+
+
+def describe_parameters(module: nn.Module) -> str:
+    """How many there are, and 16 hex digits over their names, shapes, types and which of them are frozen."""
+    parameters = dict(module.named_parameters())
+    lines = [
+        f"{name} {None if is_lazy(p) else list(p.shape)} {p.dtype} {p.requires_grad}" for name, p in parameters.items()
+    ]
+    size = sum(0 if is_lazy(p) else p.numel() for p in parameters.values())
+    return f"{size} in {len(lines)} tensors, {hashlib.sha256(chr(10).join(lines).encode()).hexdigest()[:16]}"
+
+
+def describe_commentary(commentary: Commentary) -> dict[str, Any]:
+    """Kind, settings (``None`` where a module of the caller's own has none to name) and parameters."""
+    try:
+        config: dict[str, Any] | None = commentary.config()
+    except (InputError, NotImplementedError):
+        config = None
+    return {"kind": commentary.kind, "config": config, "parameters": describe_parameters(commentary)}
+
+
+def as_json(facts: dict[str, Any]) -> dict[str, Any]:
+    """The facts as they come back from a file, so that both can be compared; what is no JSON is named instead."""
+    found: dict[str, Any] = json.loads(json.dumps(facts, default=describe_function))
+    return found
 
 
 def describe_run(

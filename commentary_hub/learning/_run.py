@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -26,7 +27,15 @@ from commentary_hub.learning._hypergradient import Hypergradient, Method
 from commentary_hub.learning._optimisers import InnerOptimiser, Tensors
 from commentary_hub.learning._problem import Augmentation, State, Training, advance, draw_batches, own_generators
 from commentary_hub.learning._progress import Report
-from commentary_hub.learning._result import Student, describe_examples, describe_optimiser
+from commentary_hub.learning._result import (
+    Student,
+    as_json,
+    describe_commentary,
+    describe_examples,
+    describe_function,
+    describe_optimiser,
+    describe_parameters,
+)
 
 
 @dataclass(frozen=True)
@@ -75,15 +84,14 @@ class Run:
     optimiser: torch.optim.Optimizer
     scheduler: torch.optim.lr_scheduler.LRScheduler | None
     averages: Averages
+    early_stop: tuple[int, float] | None = None  # patience and least: the loop's affair, named in the identity alone
     step: int = 0
     seconds: float = 0.0
     history: list[dict[str, float]] = field(default_factory=list)
     states: dict[int, State] = field(default_factory=dict)
     warm: dict[int, Tensors] = field(default_factory=dict)
     modules: dict[int, nn.Module] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self._identity = self.identity()
+    parameters: dict[int, str] = field(default_factory=dict)  # of each architecture that was tried
 
     @property
     def domain(self) -> int:
@@ -142,6 +150,7 @@ class Run:
         """The problem of a student of architecture ``index``, to be tried before the run."""
         with own_generators(self.device, mix(self.seed, 1, index, 0)):
             module = self.students[index].build().to(self.device)
+        self.parameters[index] = describe_parameters(module)
         return self._problem(0, 0, 0, module)
 
     def _problem(self, member: int, generation: int, age: int, module: nn.Module) -> Training:
@@ -180,9 +189,10 @@ class Run:
                     state = advance(warming, state, step)
         return state
 
+    @cached_property
     def identity(self) -> dict[str, Any]:
-        """What must be the same for a run to be resumed, as JSON values."""
-        return {
+        """What must be the same for a run to be resumed, as JSON values; first looked at before the first step."""
+        facts = {
             "seed": self.seed,
             "inner_steps": self.inner_steps,
             "batch_size": self.batch_size,
@@ -195,10 +205,18 @@ class Run:
             "reduction": self.reduction,
             "clip_norm": self.clip_norm,
             "averages_from": self.averages.first,
+            "inner_schedule": describe_function(getattr(self.inner, "schedule", None)),
+            "outer_schedule": _describe_schedule(self.scheduler),
+            "early_stop": self.early_stop,
+            "criterion": describe_function(self.criterion),
+            "augmentation": describe_function(self.augmentation),
+            "commentaries": [describe_commentary(one) for one in self.commentaries],
             "students": [one.name for one in self.students],
+            "student_parameters": [self.parameters[index] for index in sorted(self.parameters)],
             "train": describe_examples(self.train),
             "validation": describe_examples(self.validation),
         }
+        return as_json(facts)
 
     def checkpoint(self) -> Checkpoint:
         """What it takes to go on from here."""
@@ -215,7 +233,7 @@ class Run:
             step=self.step,
             tensors=tensors,
             facts={
-                "run": self._identity,
+                "run": self.identity,
                 "optimiser": facts,
                 "history": [dict(line) for line in self.history],
                 "seconds": self.seconds,
@@ -225,7 +243,7 @@ class Run:
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Take the place of the run that wrote the checkpoint; raises `InputError` where it was another run."""
-        for name, value in self._identity.items():
+        for name, value in self.identity.items():
             other = checkpoint.facts["run"].get(name)
             if other != value:
                 raise InputError(
@@ -262,6 +280,11 @@ class Run:
             warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
             for line in self.history:
                 self._schedule(line["outer_loss"])
+
+
+def _describe_schedule(scheduler: torch.optim.lr_scheduler.LRScheduler | None) -> dict[str, Any] | None:
+    """What kind of schedule it is, with the numbers that it begins with."""
+    return None if scheduler is None else {"kind": type(scheduler).__name__, **scheduler.state_dict()}
 
 
 def mix(*numbers: int) -> int:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 
 from commentary_hub.errors import InputError
 from commentary_hub.learning._hypergradient import Hypergradient, check_finite, check_loss, filled
-from commentary_hub.learning._optimisers import Tensors
+from commentary_hub.learning._optimisers import Tensors, check_count
 from commentary_hub.learning._problem import Problem, State, advance, follow, own_generators
 
-Memory = Literal["full", "stored", "checkpoints"] | int
+_Named = Literal["full", "stored", "checkpoints"]
+Memory = _Named | int
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Unrolled:
     deterministic in their seeds.
     ``truncate`` = k differentiates through the last k steps only (biased towards the end, cheaper).
     ``backward_dtype=torch.float64`` sweeps back in double precision over the states of the float32 run, where float32
-    adjoints of hundreds of Adam steps are ill-conditioned.
+    adjoints of hundreds of Adam steps are ill-conditioned. Raises `InputError` for a setting without meaning.
 
     Cost: about 3.2 (full), 3.7 (stored) and 4.4 (checkpoints) times training with the frozen commentary, as measured by
     ``benchmarks/hypergradient.py``; with batches too small to fill a GPU 3.0, 4.4 and 5.0 times there, so that
@@ -44,10 +45,12 @@ class Unrolled:
     backward_dtype: torch.dtype | None = None
 
     def __post_init__(self) -> None:
-        if isinstance(self.memory, str) and self.memory not in {"full", "stored", "checkpoints"}:
-            raise InputError(f"memory is {self.memory!r}: give 'full', 'stored', 'checkpoints' or a number of bytes")
-        if self.truncate is not None and self.truncate < 1:
-            raise InputError(f"truncate is {self.truncate}: give the number of last steps to differentiate, at least 1")
+        if self.memory not in get_args(_Named):
+            check_count("memory", self.memory, "'full', 'stored', 'checkpoints' or a whole number of bytes")
+        if self.truncate is not None:
+            check_count("truncate", self.truncate, "how many of the last steps to differentiate, a whole number")
+        if not (self.backward_dtype is None or self.backward_dtype is torch.float64):
+            raise InputError(f"backward_dtype is {self.backward_dtype!r}: give torch.float64, or None")
         if self.backward_dtype is not None and self.memory == "full":
             raise InputError("memory='full' has no sweep of its own: backward_dtype needs 'stored' or 'checkpoints'")
 

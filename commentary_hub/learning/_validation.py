@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import get_args
 
 import torch
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from commentary_hub.commentaries import Commentary, ExampleWeights, MixtureWeights, check_labels
+from commentary_hub.commentaries import IGNORED, Commentary, ExampleWeights, MixtureWeights, Reduction, check_labels
 from commentary_hub.data import Examples, check_disjoint, check_same_classes
 from commentary_hub.errors import (
     CommentaryHubError,
@@ -18,8 +21,13 @@ from commentary_hub.errors import (
     SplitError,
     StatefulModule,
 )
-from commentary_hub.learning._problem import State, Training, advance, follow, own_generators
+from commentary_hub.learning._function import CHECKPOINTED
+from commentary_hub.learning._hypergradient import Method
+from commentary_hub.learning._optimisers import InnerOptimiser, check_count, check_number
+from commentary_hub.learning._problem import State, Training, own_generators
 from commentary_hub.learning._result import Student
+
+_SAME, _SAME_IN_HALF = 0.01, 0.1  # relative, of one step's gradient taken twice: rounding is far below
 
 
 def check_run(
@@ -28,17 +36,50 @@ def check_run(
     train: Examples,
     validation: Examples,
     *,
+    method: Method,
+    inner: InnerOptimiser,
     counts: Mapping[str, int | None],
     average_last: float,
+    clip_norm: float | None,
 ) -> None:
-    """Raise the first mistake in what `learn` was given; ``counts`` are settings that must be at least 1."""
-    if not commentaries or not students:
-        raise InputError("learning needs at least one commentary and one student")
+    """Raise the first mistake in what `learn` was given; ``counts`` are whole numbers that must be at least 1."""
+    _check_parties(commentaries, students, method, inner)
     for name, value in counts.items():
-        if value is not None and value < 1:
-            raise InputError(f"{name} is {value}: it must be at least 1")
+        if value is not None:
+            check_count(name, value)
+    check_clip_norm(clip_norm)
     if not 0 <= average_last <= 1:
         raise InputError(f"average_last is {average_last}: give the share of outer steps to average, from 0 to 1")
+    _check_examples(train, validation)
+    for one in commentaries:
+        _check_commentary(one, train)
+
+
+def _check_parties(
+    commentaries: Sequence[Commentary], students: Sequence[Student], method: Method, inner: InnerOptimiser
+) -> None:
+    """Raise where something else stands in the place of a student, a method or an inner optimiser."""
+    if not commentaries or not students:
+        raise InputError("learning needs at least one commentary and one student")
+    for one in students:
+        if not isinstance(one, Student) or not callable(one.build) or isinstance(one.build, nn.Module):
+            raise InputError(
+                f"a student is {type(one).__name__}: give Student(name, build), build being a function that makes a "
+                "fresh module"
+            )
+    for name, given, wanted in (("method", method, "hypergradient"), ("inner", inner, "step")):
+        if isinstance(given, type) or not hasattr(given, wanted) or isinstance(given, torch.optim.Optimizer):
+            raise InputError(
+                f"{name} is {getattr(given, '__name__', type(given).__name__)}: give a value of this library's, as "
+                f"{'Unrolled()' if name == 'method' else 'SGD(lr=0.1)'}"
+            )
+
+
+def _check_examples(train: Examples, validation: Examples) -> None:
+    """Raise where the two sets do not go together, or are none."""
+    for name, examples in (("train", train), ("validation", validation)):
+        if not isinstance(examples, Examples):
+            raise InputError(f"{name} is {type(examples).__name__}: give Examples, from open_examples or Examples.of")
     if len(train) == 0 or len(validation) == 0:
         empty = "train" if len(train) == 0 else "validation"
         raise SplitError(f"the {empty} set is empty: a commentary is learned on one set and judged on the other")
@@ -52,10 +93,14 @@ def check_run(
             shape=tuple(validation.inputs.shape),
         )
     if train.classes is not None:
-        check_labels(train.targets, len(train.classes), name="train.targets")
-        check_labels(validation.targets, len(train.classes), name="validation.targets")
-    for one in commentaries:
-        _check_commentary(one, train)
+        for name, targets in (("train.targets", train.targets), ("validation.targets", validation.targets)):
+            check_labels(targets[targets != IGNORED], len(train.classes), name=name)
+
+
+def check_clip_norm(clip_norm: float | None) -> None:
+    """Raise `InputError` for what the norm of a hypergradient cannot be held to."""
+    if clip_norm is not None:
+        check_number("clip_norm", clip_norm, positive=True)
 
 
 def _check_commentary(one: Commentary, train: Examples) -> None:
@@ -114,36 +159,75 @@ def try_student(problem: Training, name: str) -> None:
             f"student {name!r} has fewer outputs than there are labels (0 to {int(problem.targets.max())}): {error}",
             student=name,
         ) from error
-    except RuntimeError as error:
-        if "in-place" in str(error) or "inplace" in str(error):
-            raise StatefulModule(
-                f"student {name!r} changes a tensor in place while it runs ({error}): return new tensors instead",
-                student=name,
-            ) from error
-        raise InputError(
-            f"student {name!r} cannot be trained on inputs {list(problem.inputs.shape[1:])} with labels up to "
-            f"{int(problem.targets.max())}: {error}",
+    except (AttributeError, RuntimeError, TypeError, ValueError) as error:
+        raise _mended(error, problem, name) from error
+
+
+def _mended(error: Exception, problem: Training, name: str) -> CommentaryHubError:
+    """What a student's own error means for whoever wrote it."""
+    said = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    if "in-place" in said or "inplace" in said:
+        return StatefulModule(
+            f"student {name!r} changes a tensor in place while it runs ({said}): return new tensors instead",
             student=name,
-        ) from error
+        )
+    if "checkpoint" in said:
+        return NotDifferentiable(f"student {name!r} cannot be taught: {CHECKPOINTED}", student=name)
+    if any(words in said for words in ("is not implemented", "double backward", "twice differentiable")):
+        return NotDifferentiable(
+            f"student {name!r} uses an operation without a second derivative ({said}): take another one (a plain "
+            "activation, attn_implementation='eager'), and hand over students that are not compiled",
+            student=name,
+        )
+    return InputError(
+        f"student {name!r} cannot be trained on inputs {list(problem.inputs.shape[1:])} with labels up to "
+        f"{problem.targets.max().item():g}: {said}",
+        student=name,
+    )
 
 
 def _try_step(problem: Training, name: str) -> None:
+    if problem.reduction not in get_args(Reduction):
+        raise InputError(f"reduction is {problem.reduction!r}: choose {', '.join(get_args(Reduction))}")
+    problem = replace(problem, batches=_with_extremes(problem))
     start = problem.start()
-    after = follow(problem, start.leaves(), 0)
+    leaves = start.leaves()
+    slope = problem.slope(leaves, 0, create_graph=True)
+    after = problem.update(leaves, slope, 0)
     outer = problem.outer_loss(after)
     _check_buffers(problem, start, after, name)
-    again = advance(problem, start.leaves(), 0)
-    for moved, other in zip(after.parameters, again.parameters, strict=True):
-        if not torch.allclose(moved, other, rtol=1e-3, atol=1e-5, equal_nan=True):
+    again = problem.slope(start, 0, create_graph=False)
+    for one, other in zip((g.detach() for g in slope.gradients), again.gradients, strict=True):
+        away = float((one - other).norm() / one.norm().clamp_min(torch.finfo(one.dtype).tiny))
+        if away > (_SAME if one.dtype in {torch.float32, torch.float64} else _SAME_IN_HALF):
             raise StatefulModule(
-                f"the same step of student {name!r} has another result the second time: it keeps state outside its "
-                "buffers, or draws from a random generator of its own; draw from torch's, which the step seeds",
+                f"the same step of student {name!r} has another gradient the second time (by {away:.1%}): it keeps "
+                "state outside its buffers, or it or the augmentation draws from a random generator of its own; draw "
+                "from torch's, which the step seeds",
                 student=name,
             )
-    found = torch.autograd.grad(outer, problem.commentary, allow_unused=True)
-    if all(g is None for g in found):
+    own = {path: p for path, p in problem.student.named_parameters() if p.requires_grad}
+    found = torch.autograd.grad(outer, (*problem.commentary, *own.values()), allow_unused=True)
+    count = len(problem.commentary)
+    if all(g is None for g in found[:count]):
         kinds = ", ".join(one.kind for one in problem.commentaries)
         raise NotDifferentiable(f"no gradient reaches the commentary ({kinds}) through one step of student {name!r}")
+    past = [path for path, g in zip(own, found[count:], strict=True) if g is not None]
+    if past:
+        raise StatefulModule(
+            f"student {name!r} uses its parameter {past[0]!r} past its name (a list or another reference that it "
+            "keeps), where training would not reach it: look it up by its name in forward, or use nn.ParameterList",
+            student=name,
+        )
+
+
+def _with_extremes(problem: Training) -> Tensor:
+    """The batches, the first one with the highest label and the highest token id in it."""
+    held = [problem.targets, *([] if problem.inputs.is_floating_point() else [problem.inputs])]
+    highest = [int(one.reshape(len(one), -1).amax(1).argmax()) for one in held][: problem.batches.shape[1]]
+    batches = problem.batches.clone()
+    batches[0, : len(highest)] = torch.tensor(highest, device=batches.device)
+    return batches
 
 
 def _check_buffers(problem: Training, before: State, after: State, name: str) -> None:
@@ -154,8 +238,7 @@ def _check_buffers(problem: Training, before: State, after: State, name: str) ->
         if isinstance(module, _BatchNorm)
         for buffer, _ in module.named_buffers(recurse=False)
     }
-    names = [path for path, _ in problem.student.named_buffers()]
-    for path, old, new in zip(names, before.buffers, after.buffers, strict=True):
+    for path, old, new in zip(problem.buffer_names, before.buffers, after.buffers, strict=True):
         if path not in known and not torch.equal(old, new):
             raise StatefulModule(
                 f"student {name!r} writes its buffer {path!r} {list(old.shape)} in place, which a derivative through "

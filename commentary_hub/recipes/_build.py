@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -77,7 +78,8 @@ class Parts:
 def open_parts(section: DataSection, *, progress: bool = False) -> Parts:
     """Open the dataset and split it as the recipe says; no two parts share an example.
 
-    ``progress`` counts the examples on standard error while they are read, where that is a terminal.
+    ``progress`` counts the examples on standard error while they are read, where that is a terminal. Raises what
+    `open_examples`, `split_examples` and `corrupt_labels` raise.
     """
     with _count(shown=progress) as count:
         parts = _split(section, count)
@@ -94,7 +96,7 @@ def open_parts(section: DataSection, *, progress: bool = False) -> Parts:
 def _split(section: DataSection, count: Callable[[int], None]) -> dict[str, Examples]:
     opened = partial(
         open_examples,
-        section.dataset,
+        _expanded(section.dataset),
         config=section.config,
         revision=section.revision,
         inputs=section.inputs,
@@ -115,6 +117,14 @@ def _split(section: DataSection, count: Callable[[int], None]) -> dict[str, Exam
     return parts
 
 
+def _expanded(dataset: str) -> str:
+    """``~`` at the start of a path is the home directory."""
+    try:
+        return str(Path(dataset).expanduser()) if dataset.startswith("~") else dataset
+    except RuntimeError as error:
+        raise RecipeError(f"data.dataset: {dataset!r}: {error} Give the whole path", place="data.dataset") from None
+
+
 @contextmanager
 def _count(*, shown: bool) -> Iterator[Callable[[int], None]]:
     """A line on a terminal that counts what is read, gone when done; how much there will be is not known before."""
@@ -130,6 +140,7 @@ def build_commentary(recipe: Recipe, train: Examples) -> Commentary:
     cls = kind_class(recipe.commentary.kind)
     parameters = dict(recipe.commentary.parameters)
     if cls.row_tensors:
+        _refuse_doubled(parameters, "commentary.parameters", rows="data.train")
         parameters["rows"] = len(train)
     return _built(partial(cls, **parameters), "commentary.parameters")
 
@@ -143,13 +154,14 @@ def build_student(section: NetworkSection) -> Student:
 
 def build_method(section: MethodSection) -> Method:
     """`Unrolled` or `Implicit`."""
-    settings: dict[str, Any] = dict(section.settings)
+    settings = dict(section.settings)
     if section.name == "unrolled":
         if section.inverse is not None:
             raise RecipeError("method.inverse: only the implicit method has an inverse, leave it out for unrolled")
         if "backward_dtype" in settings:
             settings["backward_dtype"] = _precision(settings["backward_dtype"])
         return _built(partial(Unrolled, **settings), "method.settings")
+    _refuse_doubled(settings, "method.settings", inverse="method.inverse = { name = …, settings = { … } }")
     if section.inverse is not None:
         inverse = _INVERSES[section.inverse.name]
         settings["inverse"] = _built(partial(inverse, **section.inverse.settings), "method.inverse.settings")
@@ -160,6 +172,7 @@ def build_inner(recipe: Recipe) -> InnerOptimiser:
     """The student's optimiser."""
     section, population = recipe.inner, build_population(recipe)
     life = population.warm_up + section.steps * population.fresh_every
+    _refuse_doubled(section.settings, "inner.settings", lr="inner.learning_rate", schedule="inner.schedule")
     settings = dict(section.settings)
     if section.schedule == "cosine":
         settings["schedule"] = lambda step: 0.5 * (1 + math.cos(math.pi * min(step / life, 1)))
@@ -177,6 +190,7 @@ def build_outer(section: OuterSection) -> Callable[[Iterable[Parameter]], torch.
     cls = _OUTER.get(section.optimiser.lower())
     if cls is None:
         raise RecipeError(f"outer.optimiser: {section.optimiser!r} is none of {', '.join(_OUTER)}", place="outer")
+    _refuse_doubled(section.settings, "outer.settings", lr="outer.learning_rate")
     build = partial(cls, lr=section.learning_rate, **section.settings)
     _built(partial(build, [Parameter(torch.zeros(1, 1))]), "outer.settings")
     return build
@@ -188,14 +202,17 @@ def build_outer_schedule(
     """The schedule of the commentary's learning rate, waiting for its optimiser."""
     if section.schedule == "constant":
         return None
-    if section.schedule == "cosine":
-        return partial(torch.optim.lr_scheduler.CosineAnnealingLR, T_max=section.steps, **section.schedule_settings)
-    cls = _SCHEDULES.get(section.schedule)
+    settings, place = dict(section.schedule_settings), "outer.schedule_settings"
+    name = section.schedule
+    if name == "cosine":
+        _refuse_doubled(settings, place, T_max="outer.steps")
+        name, settings["T_max"] = "CosineAnnealingLR", section.steps
+    cls = _SCHEDULES.get(name)
     if cls is None:
         known = ", ".join(("constant", "cosine", *_SCHEDULES))
-        raise RecipeError(f"outer.schedule: {section.schedule!r} is none of {known}", place="outer.schedule")
-    build = partial(cls, **section.schedule_settings)
-    _built(partial(build, torch.optim.SGD([Parameter(torch.zeros(1))], lr=1.0)), "outer.schedule_settings")
+        raise RecipeError(f"outer.schedule: {name!r} is none of {known}", place="outer.schedule")
+    build = partial(cls, **settings)
+    _built(partial(build, build_outer(section)([Parameter(torch.zeros(1, 1))])), place)
     return build
 
 
@@ -211,12 +228,17 @@ def build_population(recipe: Recipe) -> Population:
 
 
 def _precision(name: Any) -> torch.dtype:
-    known = {"float32": torch.float32, "float64": torch.float64}
-    if name not in known:
+    if name != "float64":
         raise RecipeError(
-            f"method.settings: backward_dtype is {name!r}: give one of {', '.join(known)}", place="method"
+            f'method.settings: backward_dtype is {name!r}: give "float64", or leave it out', place="method.settings"
         )
-    return known[name]
+    return torch.float64
+
+
+def _refuse_doubled(settings: Mapping[str, Any], place: str, **elsewhere: str) -> None:
+    """Raise `RecipeError` for one of ``settings`` that is said ``elsewhere`` in a recipe."""
+    for name in settings.keys() & elsewhere.keys():
+        raise RecipeError(f"{place}: {name} is not set here, but by {elsewhere[name]}", place=place)
 
 
 def _built(build: Callable[[], Built], place: str) -> Built:
@@ -225,5 +247,5 @@ def _built(build: Callable[[], Built], place: str) -> Built:
         return build()
     except CommentaryHubError as error:
         raise RecipeError(f"{place}: {error}", place=place) from error
-    except (KeyError, TypeError, ValueError) as error:
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:
         raise RecipeError(f"{place}: {error}", place=place) from None

@@ -26,9 +26,9 @@ from commentary_hub.evidence import (
     TunedAdam,
     TunedSGD,
 )
+from commentary_hub.learning import find_device
 from commentary_hub.manifest import MANIFEST_NAME, RECIPE_NAME, Evidence, Verification
 from commentary_hub.recipes._build import Parts, open_parts
-from commentary_hub.recipes._device import find_device
 from commentary_hub.recipes._run import run
 from commentary_hub.recipes._schema import EvaluationSection, NetworkSection, Recipe
 

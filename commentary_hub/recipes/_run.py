@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 
@@ -16,6 +17,7 @@ from commentary_hub.learning import (
     Training,
     combine,
     draw_batches,
+    find_device,
     hypergradient_error,
     learn,
 )
@@ -34,7 +36,6 @@ from commentary_hub.recipes._build import (
     open_parts,
 )
 from commentary_hub.recipes._checkpoints import CheckpointFile
-from commentary_hub.recipes._device import find_device
 from commentary_hub.recipes._save import save, warn_of_name
 from commentary_hub.recipes._schema import Recipe
 
@@ -56,10 +57,11 @@ def run(
     The last checkpoint of each run lies in ``folder`` until the artefact does; with ``resume`` what was interrupted
     goes on from there, where this recipe wrote it. ``recipe_toml`` is the recipe's text, kept in the artefact.
     ``progress`` as in `learn`; ``True`` also counts the examples that are read. An artefact in ``folder`` is
-    replaced. Raises `InputError` (no such device, another recipe's checkpoint) and `RecipeError` before anything runs,
-    and what `learn` and `save` raise.
+    replaced. Raises `InputError` (no such device, no folder, another recipe's checkpoint) and `RecipeError` before
+    anything runs, and what `learn` and `save` raise.
     """
     where = find_device(device)
+    _check_folder(Path(folder))
     digest = recipe.learning_digest()
     files = [CheckpointFile(folder, run=number, recipe=digest) for number in range(recipe.runs)]
     for file in files:
@@ -78,6 +80,13 @@ def run(
     for file in files:
         file.remove()
     return manifest
+
+
+def _check_folder(folder: Path) -> None:
+    """Raise `InputError` where an artefact cannot lie."""
+    for part in (folder, *folder.parents):
+        if part.exists() and not part.is_dir():
+            raise InputError(f"{part} is a file, not a folder: choose another --out for the artefact", path=part)
 
 
 def learn_recipe(

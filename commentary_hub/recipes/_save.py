@@ -33,7 +33,7 @@ def save(
 
     Of commentaries that were learned together each has an artefact of its own: ``commentary`` says which. Warns where
     the dataset has only the name of a class or a folder (``known_as`` of `open_examples` gives it its own). Raises
-    what `commentary_hub.artefact.save` raises.
+    `InputError` where it is not said which, or none of them, and what `commentary_hub.artefact.save` raises.
     """
     warn_of_name(learned.train.identity.id)
     chosen = commentary
@@ -53,7 +53,7 @@ def save(
         loss_reduction=learned.reduction,
         rows=Rows(learned.train.keys, learned.train.target_digests) if has_rows else None,
         validation_keys=learned.validation.keys,
-        statistics=learned.statistics if has_rows else None,
+        statistics=learned.statistics_of(chosen),
         iterations=learned.iterations,
         batch_norm=_batch_norm(chosen),
         recipe=learned.recipe,

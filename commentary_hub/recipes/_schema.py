@@ -4,31 +4,55 @@ from __future__ import annotations
 
 import json
 import tomllib
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic_core import PydanticCustomError
 
+from commentary_hub.commentaries import MixtureWeights
 from commentary_hub.data import LabelNoise
 from commentary_hub.errors import RecipeError
 from commentary_hub.evidence import digest_of
 
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
+Item = TypeVar("Item")
+Array = Annotated[tuple[Item, ...], Field(strict=False)]  # strictly, a list is no tuple; its items stay strict
+
+_UNKNOWN = "extra_forbidden"  # pydantic's word for a name that a section doesn't have
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    """Strict: neither true nor "3" is a number."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=True)
 
 
 class CommentarySection(_Section):
-    """What is learned: ``kind`` with its ``parameters`` (a table's rows are the training examples and not given)."""
+    """What is learned: ``kind`` with its ``parameters`` (a table's rows are the training examples and not given).
+
+    ``mixture_weights`` are learned in Python only: a recipe opens one dataset, whose examples it cannot tell apart by
+    their sources.
+    """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,94}$")]
     kind: str
     parameters: dict[str, Any] = {}
     description: str = ""
     licence: str | None = None
+
+    @field_validator("kind")
+    @classmethod
+    def _can_be_learned(cls, kind: str) -> str:
+        if kind == MixtureWeights.kind:
+            raise PydanticCustomError(
+                "kind",
+                "mixture_weights cannot be learned from a recipe, which cannot say which source each example is of: "
+                "learn them in Python with MixtureWeights(sources, row_sources=...)",
+            )
+        return kind
 
 
 class CorruptionSection(_Section):
@@ -42,11 +66,12 @@ class CorruptionSection(_Section):
 class DataSection(_Section):
     """The dataset, and how many of its examples train, teach (``validation``) and stay out for ``evaluate``.
 
-    ``dataset`` is what `open_examples` opens: a Hub id, a folder of files, ``sklearn:digits``; ``known_as`` is the Hub
-    id under which others know a local copy. With ``validation_split`` the teaching examples come from that split
-    instead. ``selection`` examples choose learning rates in an evaluation, ``test`` examples are reported; neither is
-    touched by learning. ``imbalance`` makes the training examples long-tailed: the first class so many times as
-    frequent as the last.
+    ``dataset`` is what `open_examples` opens: a Hub id, a file, a folder, ``sklearn:digits``. A relative path begins at
+    the working directory (not at the recipe), ``~`` at the home directory. ``known_as`` is the Hub id under which
+    others know a local copy. With ``validation_split`` the teaching examples come from that split instead.
+    ``selection`` examples choose learning rates in an evaluation, ``test`` examples are reported; neither is touched by
+    learning. ``imbalance`` makes the training examples long-tailed: the first class so many times as frequent as the
+    last.
     """
 
     dataset: str
@@ -56,7 +81,7 @@ class DataSection(_Section):
     known_as: str | None = None
     inputs: str | None = None
     targets: str | None = None
-    size: tuple[int, int] | None = None
+    size: Annotated[tuple[int, int], Field(strict=False)] | None = None
     limit: Count | None = None
     train: Count
     validation: Count
@@ -143,17 +168,17 @@ class EvaluationSection(_Section):
     often a run is measured.
     """
 
-    students: Annotated[tuple[NetworkSection, ...], Field(min_length=1)]
+    students: Annotated[Array[NetworkSection], Field(min_length=1)]
     steps: Count
     batch_size: Count
-    learning_rates: Annotated[tuple[Positive, ...], Field(min_length=1)]
+    learning_rates: Annotated[Array[Positive], Field(min_length=1)]
     optimiser: Literal["sgd", "adam"] = "sgd"
     schedule: Literal["constant", "cosine"] = "constant"
     seeds: Count = 10
     tuning_seeds: Count = 3
     points: Count = 25
     learning_runs: Count = 1
-    competitors: bool | tuple[str, ...] = True
+    competitors: bool | Array[str] = True
     target_accuracy: Annotated[float, Field(gt=0, le=1)] | None = None
 
 
@@ -166,26 +191,30 @@ class Recipe(_Section):
 
     commentary: CommentarySection
     data: DataSection
-    students: Annotated[tuple[NetworkSection, ...], Field(min_length=1)]
+    students: Annotated[Array[NetworkSection], Field(min_length=1)]
     method: MethodSection
     inner: InnerSection
     outer: OuterSection
-    population: dict[str, Any] = {}
+    population: dict[str, int] = {}
     runs: Count = 1
     seed: int = 0
     evaluation: EvaluationSection | None = None
 
     @classmethod
     def from_toml(cls, text: str, *, where: str = "recipe.toml") -> Recipe:
-        """Read a recipe; raises `RecipeError` naming the first wrong place and what it should be."""
+        """Read a recipe; raises `RecipeError` naming the first wrong place and what it should be.
+
+        An unknown name comes before all else: where one is misspelt, another one is missing.
+        """
         try:
             return cls.model_validate(tomllib.loads(text))
         except tomllib.TOMLDecodeError as error:
             raise RecipeError(f"{where} is not TOML: {error}", where=where) from None
         except ValidationError as error:
-            first = error.errors(include_url=False)[0]
+            first = min(error.errors(include_url=False), key=lambda one: one["type"] != _UNKNOWN)
             place = ".".join(str(part) for part in first["loc"]) or "recipe"
-            raise RecipeError(f"{where}: {place}: {first['msg']}", where=where, place=place) from None
+            said = _unknown(first["loc"]) if first["type"] == _UNKNOWN else first["msg"]
+            raise RecipeError(f"{where}: {place}: {said}", where=where, place=place) from None
 
     def learning_digest(self) -> str:
         """32 hex digits over all that learning depends on: not names, words about it, or the evaluation."""
@@ -197,9 +226,25 @@ class Recipe(_Section):
 
     @classmethod
     def read(cls, path: str | Path) -> Recipe:
-        """Read a recipe from a file."""
+        """Read a recipe from a file in UTF-8; raises as `from_toml`, and where there is no such file."""
         try:
-            text = Path(path).read_text()
+            text = Path(path).read_text(encoding="utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
             raise RecipeError(f"cannot read the recipe {path}: {error}", where=str(path)) from None
         return cls.from_toml(text, where=str(path))
+
+
+def _unknown(place: tuple[int | str, ...]) -> str:
+    """What to say of a name that its section doesn't have."""
+    section: type[_Section] = Recipe
+    *above, name = place
+    for part in above:
+        if isinstance(part, str):  # a number is a place in an array
+            inside = section.model_fields[part].annotation
+            section = next(
+                one for one in (inside, *get_args(inside)) if isinstance(one, type) and issubclass(one, _Section)
+            )
+    nearest = get_close_matches(str(name), section.model_fields, n=1)
+    return "there is no such name; " + (
+        f"did you mean {nearest[0]}?" if nearest else f"known here are {', '.join(section.model_fields)}"
+    )

@@ -8,7 +8,7 @@ import torch
 
 from commentary_hub import artefact, recipes
 from commentary_hub.errors import Interrupted
-from commentary_hub.recipes import _device
+from commentary_hub.learning import _device
 from tests.cli.test_errors import one_line
 from tests.cli.test_evaluate import RECIPE
 
@@ -52,6 +52,14 @@ def test_what_is_no_sound_artefact_is_not_replaced_either(call, recipe, tmp_path
     code, _, err = call("learn", recipe, "--out", tmp_path)
     assert code == 2
     one_line(err, "already holds", "--overwrite")
+
+
+def test_a_file_is_no_place_for_an_artefact(call, recipe, tmp_path):
+    before = recipe.read_bytes()
+    code, out, err = call("learn", recipe, "--out", recipe)
+    assert (code, out) == (1, "")
+    one_line(err, f"{recipe} is a file, not a folder: choose another --out")
+    assert recipe.read_bytes() == before
 
 
 def test_imported_scores_do_not_replace_what_was_learned(call, recipe, tmp_path):

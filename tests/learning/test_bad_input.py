@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import TensorDataset
 
 from commentary_hub.commentaries import ExampleWeights, LabelBlend
 from commentary_hub.data import Examples, content_keys
@@ -176,7 +177,7 @@ class Overwriting(nn.Module):
     ("student", "words"),
     [
         (Counting, r"writes its buffer 'mean' \[6\] in place"),
-        (Remembering, "another result the second time"),
+        (Remembering, "another gradient the second time"),
         (Overwriting, "changes a tensor in place"),
     ],
 )
@@ -192,16 +193,68 @@ def test_a_student_for_other_inputs_is_refused():
 
 @pytest.mark.parametrize("setting", ["inner_steps", "batch_size", "outer_steps"])
 def test_counts_begin_at_one(setting):
-    with pytest.raises(InputError, match=f"{setting} is 0: it must be at least 1"):
+    with pytest.raises(InputError, match=f"{setting} is 0: give a whole number of at least 1"):
         start(**{setting: 0})
 
 
 @pytest.mark.parametrize("setting", ["outer_batch_size", "sink_every"])
 def test_other_counts_begin_at_one_too(setting):
-    with pytest.raises(InputError, match=f"{setting} is 0: it must be at least 1"):
+    with pytest.raises(InputError, match=f"{setting} is 0: give a whole number of at least 1"):
         start(**{setting: 0})
 
 
 def test_an_outer_optimiser_that_needs_a_closure_is_refused():
     with pytest.raises(InputError, match="LBFGS"):
         start(outer=torch.optim.LBFGS)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"truncate": 2.5}, "truncate is 2.5: give how many of the last steps"),
+        ({"memory": 1e6}, "memory is 1000000.0: give 'full', 'stored', 'checkpoints' or a whole number of bytes"),
+        ({"memory": True}, "memory is True"),
+        ({"memory": 0}, "memory is 0"),
+        ({"backward_dtype": torch.float32}, "backward_dtype is torch.float32: give torch.float64, or None"),
+        ({"backward_dtype": torch.bfloat16}, "backward_dtype is torch.bfloat16"),
+        ({"backward_dtype": "float64"}, "backward_dtype is 'float64'"),
+    ],
+)
+def test_a_method_whose_settings_mean_nothing_is_refused(settings, words):
+    with pytest.raises(InputError, match=words):
+        Unrolled(**settings)
+
+
+@pytest.mark.parametrize(("settings", "words"), [
+    ({"students": nn.Linear(6, 3)}, r"a student is Linear: give Student\(name, build\)"),
+    ({"students": Student("s", nn.Linear(6, 3))}, r"build being a function that makes a fresh module"),
+    ({"method": Unrolled}, r"method is Unrolled: give a value .* Unrolled\(\)"),
+    ({"inner": torch.optim.SGD}, r"inner is SGD: give a value .* SGD\(lr=0.1\)"),
+    ({"train": TensorDataset(torch.zeros(3, 6))}, "train is TensorDataset: give Examples"),
+    ({"device": "gpu"}, "there is no device 'gpu' here: choose from cpu"),
+    ({"inner_steps": 3.0}, r"inner_steps is 3\.0: give a whole number"),
+    ({"clip_norm": -1.0}, r"clip_norm is -1\.0: give a finite number above 0"),
+    ({"clip_norm": float("nan")}, "clip_norm is nan"),
+])  # fmt: skip
+def test_what_is_no_student_method_or_setting_is_named(settings, words):
+    data = blobs()
+    given = {
+        "students": Student("linear", lambda: nn.Linear(6, CLASSES)), "train": data.train, "method": Unrolled(),
+        "inner": SGD(lr=0.1), "inner_steps": 2,
+    } | settings  # fmt: skip
+    with pytest.raises(InputError, match=words):
+        learn(
+            ExampleWeights(rows=len(data.train)), given.pop("students"), validation=data.validation, batch_size=4,
+            outer_steps=1, **given,
+        )  # fmt: skip
+
+
+def test_learning_goes_on_where_gradients_are_off():
+    data = blobs()
+    with torch.no_grad():
+        found = learn(
+            ExampleWeights(rows=len(data.train)), Student("linear", lambda: nn.Linear(6, CLASSES)), train=data.train,
+            validation=data.validation, method=Unrolled(), inner=SGD(lr=0.1), inner_steps=2, batch_size=4,
+            outer_steps=1,
+        )  # fmt: skip
+    assert found.history[0]["hypergradient_norm"] > 0

@@ -8,10 +8,12 @@ import torch
 from torch import nn
 from torch.func import functional_call
 from torch.nn import functional
+from torch.nn.utils.parametrizations import spectral_norm
+from torch.utils.checkpoint import checkpoint
 
-from commentary_hub.commentaries import SupportWeights
+from commentary_hub.commentaries import SupportWeights, cross_entropy
 from commentary_hub.data import Examples, content_keys
-from commentary_hub.errors import InputError, Interrupted, SplitError
+from commentary_hub.errors import Diverged, InputError, Interrupted, NotDifferentiable, SplitError, StatefulModule
 from commentary_hub.learning import (
     SGD,
     Adam,
@@ -164,12 +166,121 @@ def sampler(**settings):
     return Episodes(examples(**settings), ways=3, shots=3, queries=4, wrong=0.3)
 
 
-def meta(**changes):
+def meta(build=Small, **changes):
     settings = {
         "train": sampler(), "validation": sampler(first=50, seed=9), "adaptation": MAML, "outer_steps": 6, "tasks": 2,
         "validate_every": 2, "validation_tasks": 3, "outer": partial(torch.optim.Adam, lr=0.02), "seed": 4,
     }  # fmt: skip
-    return learn_episodes(Student("small", Small), **settings | changes)
+    return learn_episodes(Student("small", build), **settings | changes)
+
+
+class FrozenBody(Small):
+    def __init__(self):
+        super().__init__()
+        self.body.requires_grad_(False)
+        self.body.weight.fill_(0.5)
+
+
+def test_what_a_student_froze_is_neither_adapted_nor_learned():
+    kept = []
+    run = meta(FrozenBody, sink=kept.append, sink_every=3)
+    assert torch.equal(run.student.body.weight, torch.full((6, 4), 0.5))
+    assert not run.student.body.weight.requires_grad
+    first = initialisation_of(run.student)
+    assert [name for name, p in first.items() if p.requires_grad] == ["head.weight", "head.bias"]
+    one = EpisodeTraining(run.student, first, (), sampler().draw(1), MAML)
+    assert [tuple(p.shape) for p in one.adapted().parameters] == [(3, 6), (3,)]
+    again = meta(FrozenBody, resume=kept[0])
+    assert all(torch.equal(p, q) for p, q in zip(run.student.parameters(), again.student.parameters(), strict=True))
+    with pytest.raises(InputError, match="all parameters of the student's 'body' are frozen"):
+        meta(FrozenBody, adaptation=replace(MAML, head="body"))
+
+
+class Checkpointing(Small):
+    def forward(self, inputs):
+        return checkpoint(super().forward, inputs, use_reentrant=False)
+
+
+class Counting(Small):
+    calls = 0.0
+
+    def forward(self, inputs):
+        self.calls += 1
+        return self.calls * super().forward(inputs)
+
+
+class Attending(Small):
+    def forward(self, inputs):
+        deep = torch.tanh(self.body(inputs))[:, None, None]
+        return self.head(functional.scaled_dot_product_attention(deep, deep, deep)[:, 0, 0])
+
+
+@pytest.mark.parametrize(
+    ("build", "error", "match"),
+    [
+        (lambda: nn.Linear(5, 3), InputError, r"'small' cannot be trained on inputs \[4\]"),
+        (lambda: spectral_norm(nn.Linear(4, 3)), StatefulModule, "buffer 'parametrizations.weight.0._u'"),
+        (Counting, StatefulModule, "state outside"),
+        (Checkpointing, NotDifferentiable, "gradient checkpointing"),
+    ],
+)
+def test_a_student_is_tried_before_anything_runs(build, error, match):
+    seen = []
+    with pytest.raises(error, match=match):
+        meta(build, progress=seen.append)
+    assert not seen
+
+
+@pytest.mark.parametrize("memory", ["full", "stored"])
+def test_a_student_that_runs_again_on_the_way_back_is_refused(memory):
+    one = replace(problem(MAML), student=Checkpointing().double())
+    with pytest.raises(NotDifferentiable, match=r"Checkpointing cannot be taught.*gradient checkpointing"):
+        Unrolled(memory=memory).hypergradient(one, one.start())
+
+
+@pytest.mark.parametrize(
+    "build", [lambda: Small().double(), lambda: Small().bfloat16(), Attending], ids=["double", "bfloat16", "attention"]
+)
+def test_students_of_any_precision_and_with_attention_learn_from_episodes(build):
+    run = meta(build, commentary=support_weights(), outer_steps=2)
+    assert run.accuracies(sampler(first=100, seed=30), range(2)).isfinite().all()
+    assert {p.dtype for p in run.student.parameters()} == {p.dtype for p in build().parameters()}
+
+
+def test_a_validation_that_is_never_finite_is_an_error_with_advice():
+    data = examples(first=50, seed=9)
+    broken = Episodes(replace(data, inputs=data.inputs * torch.nan), ways=3, shots=3, queries=4)
+    with pytest.raises(Diverged, match="validation loss was never finite: lower the inner learning rate"):
+        meta(validation=broken)
+
+
+def twice_cross_entropy(outputs, targets):
+    return 2 * cross_entropy(outputs, targets)
+
+
+class Wider(Small):
+    def __init__(self):
+        super().__init__()
+        self.body, self.head = nn.Linear(4, 7), nn.Linear(7, 3)
+
+
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        ({"adaptation": replace(MAML, criterion=twice_cross_entropy)}, "criterion"),
+        ({"adaptation": replace(MAML, reduction="sum")}, "reduction"),
+        ({"adaptation": replace(MAML, inner=SGD(lr=0.3, schedule=lambda step: 0.5))}, "inner"),
+        ({"build": Wider}, "student_parameters"),
+        ({"build": FrozenBody}, "student_parameters"),
+        ({"commentary": support_weights()}, "commentaries"),
+        ({"validation_tasks": 4}, "validations"),
+    ],
+)
+def test_a_finished_run_of_other_settings_is_not_taken_for_this_one(changes, name):
+    kept = []
+    meta(sink=kept.append)
+    with pytest.raises(InputError, match=f"of a run with {name}.* = "):
+        meta(resume=kept[-1], **changes)
 
 
 def test_meta_learning_helps_new_classes():

@@ -190,12 +190,23 @@ def test_several_batches_stand_for_the_training_loss():
 
 
 @pytest.mark.parametrize(
-    "build",
+    ("build", "settings", "words"),
     [
-        lambda: Neumann(terms=0), lambda: Neumann(scale=0), lambda: ConjugateGradient(steps=0),
-        lambda: ConjugateGradient(damping=-1),
+        (Neumann, {"terms": 0}, "terms is 0: give a whole number of at least 1"),
+        (Neumann, {"terms": 3.5}, "terms is 3.5"),
+        (Neumann, {"scale": 0}, "scale is 0: give a finite number above 0"),
+        (Neumann, {"scale": float("nan")}, "scale is nan"),
+        (ConjugateGradient, {"steps": 0}, "steps is 0"),
+        (ConjugateGradient, {"steps": 2.5}, "steps is 2.5"),
+        (ConjugateGradient, {"damping": -1}, "damping is -1: give a finite number of at least 0"),
+        (ConjugateGradient, {"damping": float("nan")}, "damping is nan"),
+        (Identity, {"scale": -1}, "scale is -1"),
+        (Implicit, {"batches": 0}, "batches is 0"),
+        (Implicit, {"batches": 2.5}, "batches is 2.5"),
+        (Implicit, {"inverse": "neumann"}, r"inverse is 'neumann': give Neumann\(...\), ConjugateGradient"),
+        (Implicit, {"inverse": Neumann}, "inverse is <class"),
     ],
-)  # fmt: skip
-def test_settings_without_meaning_are_refused(build):
-    with pytest.raises(InputError):
-        build()
+)
+def test_settings_without_meaning_are_refused(build, settings, words):
+    with pytest.raises(InputError, match=words):
+        build(**settings)

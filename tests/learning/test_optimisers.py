@@ -91,13 +91,41 @@ def test_adams_derivative_is_finite_where_a_parameter_never_had_a_gradient(inner
         assert torch.isfinite(found).all()
 
 
+@pytest.mark.parametrize("build", [SGD, Adam, AdamW])
 @pytest.mark.parametrize(
-    "build",
+    ("setting", "value", "words"),
     [
-        lambda: SGD(lr=0), lambda: SGD(lr=0.1, momentum=1.0), lambda: SGD(lr=0.1, nesterov=True),
-        lambda: Adam(lr=0.1, betas=(1.0, 0.9)), lambda: AdamW(lr=0.1, weight_decay=-1),
+        ("lr", 0, "lr is 0: give a finite number above 0"),
+        ("lr", -0.1, "lr is -0.1"),
+        ("lr", float("nan"), "lr is nan"),
+        ("lr", float("inf"), "lr is inf"),
+        ("lr", "0.1", "lr is '0.1'"),
+        ("lr", True, "lr is True"),
+        ("weight_decay", -1, "weight_decay is -1: give a finite number of at least 0"),
+        ("clip_norm", 0, "clip_norm is 0: give a finite number above 0"),
+        ("clip_norm", -1.0, "clip_norm is -1.0"),
+        ("schedule", "cosine", "schedule is 'cosine': give a function"),
     ],
-)  # fmt: skip
-def test_settings_without_meaning_are_refused(build):
-    with pytest.raises(InputError):
-        build()
+)
+def test_settings_without_meaning_are_refused(build, setting, value, words):
+    with pytest.raises(InputError, match=words):
+        build(**{"lr": 0.1, setting: value})
+
+
+@pytest.mark.parametrize(
+    ("build", "settings", "words"),
+    [
+        (SGD, {"momentum": 1.0}, "momentum is 1.0: give a number of at least 0 and below 1"),
+        (SGD, {"momentum": "0.9"}, "momentum is '0.9'"),
+        (SGD, {"nesterov": True}, "nesterov needs momentum"),
+        (Adam, {"betas": (1.0, 0.9)}, r"betas\[0\] is 1.0: give a number of at least 0 and below 1"),
+        (Adam, {"betas": (0.9, -0.1)}, r"betas\[1\] is -0.1"),
+        (Adam, {"betas": (0.9,)}, r"betas is \(0.9,\): give two numbers"),
+        (Adam, {"betas": 0.9}, "betas is 0.9: give two numbers"),
+        (Adam, {"eps": -1e-8}, "eps is -1e-08"),
+        (AdamW, {"eps_root": -1.0}, "eps_root is -1.0"),
+    ],
+)
+def test_settings_of_one_optimiser_without_meaning_are_refused(build, settings, words):
+    with pytest.raises(InputError, match=words):
+        build(lr=0.1, **settings)

@@ -1,14 +1,18 @@
 """The outer loop: populations, what is kept of a run, how it ends, and that an end is never the end."""
 
 import copy
+import json
 import math
 from dataclasses import replace
+from functools import partial
+from itertools import pairwise
 
 import pytest
 import torch
 from torch import nn
 
-from commentary_hub.commentaries import ExampleWeights
+from commentary_hub.artefact import load
+from commentary_hub.commentaries import ExampleWeights, WeightNetwork, cross_entropy
 from commentary_hub.errors import Diverged, InputError, Interrupted, OutOfMemory
 from commentary_hub.learning import (
     SGD,
@@ -23,7 +27,8 @@ from commentary_hub.learning import (
     learn,
     tensorboard,
 )
-from tests.problems import CLASSES, TinyMask, blobs, smooth_student
+from commentary_hub.recipes import save
+from tests.problems import CLASSES, TinyMask, blobs, smooth_student, table
 
 MLP = Student("mlp", smooth_student)
 NORMED = Student("normed", lambda: smooth_student(norm=True, dropout=0.2))
@@ -131,6 +136,23 @@ def test_the_kept_commentary_is_the_mean_of_the_last_steps_with_their_variance()
     assert torch.allclose(learned.statistics["mean"].double(), weights.mean(0), atol=1e-6)
     assert torch.allclose(learned.statistics["variance"].double(), weights.var(0, correction=0), atol=1e-6)
     assert learned.statistics["variance"].max() > 1e-5
+
+
+def test_tables_that_were_learned_together_keep_and_store_their_own_statistics(tmp_path):
+    data = blobs()
+    tables = [table(len(data.train), seed=1), table(len(data.train), stages=2, seed=2)]
+    learned = run(data=data, commentary=[*tables, TinyMask(6)], average_last=0)
+    for at, one in enumerate(tables):
+        found = learned.statistics_of(one)
+        assert torch.allclose(found["mean"], one.values(), atol=1e-6)
+        assert found["variance"].shape == one.logits.shape
+        save(tmp_path / str(at), learned, name=f"table-{at}", commentary=one)
+        stored = load(tmp_path / str(at))
+        assert torch.allclose(stored.statistics["mean"], stored.commentary.values(), atol=1e-5)
+    assert torch.equal(learned.statistics["mean"], learned.statistics_of(tables[0])["mean"])
+    assert learned.statistics_of(learned.commentaries[-1]) == {}
+    with pytest.raises(InputError, match="'example_weights' is none of those that were learned"):
+        save(tmp_path / "other", learned, name="other", commentary=copy.deepcopy(tables[0]))
 
 
 def test_runs_combine_to_mean_and_variance_over_seeds_and_architectures():
@@ -243,6 +265,46 @@ def test_another_run_is_not_resumed():
     }.items():  # fmt: skip
         with pytest.raises(InputError, match="the checkpoint is of a run with"):
             run(resume=kept[-1], outer_steps=2, **{name: value})
+
+
+def scaled(tensor, seed, factor=2.0):
+    return factor * tensor
+
+
+def sharp(outputs, targets, temperature):
+    return cross_entropy(outputs / temperature, targets)
+
+
+SAID = {
+    "criterion": [partial(sharp, temperature=0.5), partial(sharp, temperature=0.25)],
+    "augmentation": [scaled, partial(scaled, factor=3.0)],
+    "early_stop": [EarlyStop(patience=9), EarlyStop(patience=9, least=1e-3)],
+    "outer_schedule": [SCHEDULES["cosine"], lambda o: torch.optim.lr_scheduler.CosineAnnealingLR(o, T_max=7)],
+    "inner": [SGD(lr=0.5, schedule=lambda step: 0.5**step)],
+    "students": [Student("mlp", lambda: smooth_student(norm=True))],
+}
+
+
+@pytest.mark.parametrize("name", SAID)
+def test_a_finished_run_of_other_settings_is_not_taken_for_this_one(name):
+    for one, other in pairwise([{}, *({name: value} for value in SAID[name])]):
+        kept = []
+        run(sink=kept.append, outer_steps=2, **one)
+        json.dumps(kept[-1].facts)
+        with pytest.raises(InputError, match=f"the checkpoint is of a run with {name.removesuffix('s')}"):
+            run(resume=kept[-1], outer_steps=2, **other)
+
+
+def test_other_settings_of_a_commentary_are_another_run():
+    made = partial(WeightNetwork, labels="index", classes=CLASSES, progress=False)
+    mlp = lambda smooth: made("mlp", settings={"inputs": 6, "hidden": [4], "smooth": smooth})
+    own = lambda width: made(nn.Sequential(nn.Linear(6, width), nn.Linear(width, CLASSES)))
+    for one, other in ((mlp(True), mlp(False)), (own(4), own(5))):
+        kept = []
+        run(sink=kept.append, outer_steps=2, commentary=one)
+        json.dumps(kept[-1].facts)
+        with pytest.raises(InputError, match="of a run with commentaries = "):
+            run(resume=kept[-1], outer_steps=2, commentary=other)
 
 
 class Failing:

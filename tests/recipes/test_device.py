@@ -5,7 +5,8 @@ import torch
 
 from commentary_hub import recipes
 from commentary_hub.errors import InputError
-from commentary_hub.recipes import _device, _run
+from commentary_hub.learning import _device
+from commentary_hub.recipes import _run
 from tests.cli.test_evaluate import RECIPE
 
 READ = recipes.Recipe.from_toml(RECIPE)

@@ -57,6 +57,12 @@ warm_up = 2
 """
 
 
+COSINE = '"cosine"\nschedule_settings = '
+CYCLIC = '"CyclicLR"\nschedule_settings = { base_lr = 0.1, max_lr = 0.2, step_size_up = 0 }'
+UNROLLED, IMPLICIT = '"unrolled"\nsettings = { memory = "checkpoints" }', '"implicit"\n'
+NEUMANN = 'inverse = { name = "neumann", settings = { terms = 3.5 } }'
+
+
 def command(recipe, folder, *options):
     main = "from commentary_hub.cli import main; main()"
     return [sys.executable, "-c", main, "learn", str(recipe), "--out", str(folder), "--json", *options]
@@ -194,7 +200,31 @@ def test_scalars_are_written_for_tensorboard(tmp_path):
         ('"NAdam"', '"lbfgs"', "outer.optimiser: 'lbfgs' is none of"),
         ('"StepLR"', '"Steps"', "outer.schedule: 'Steps' is none of constant, cosine"),
         ("step_size = 4", "size = 4", "outer.schedule_settings"),
+        ('"StepLR"\nschedule_settings = { step_size = 4 }', CYCLIC, "outer.schedule_settings"),
+        ('"StepLR"\nschedule_settings = { step_size = 4 }', COSINE + "{ etamin = 1 }", "unexpected keyword .*etamin"),
+        ('"StepLR"\nschedule_settings = { step_size = 4 }', COSINE + "{ T_max = 1 }", "T_max is not set here, but by"),
+        ('"NAdam"', '"adam"\nsettings = { betas = [0.9] }', "outer.settings"),
+        ('"NAdam"', '"adam"\nsettings = { lr = 0.1 }', "lr is not set here, but by outer.learning_rate"),
         ('memory = "checkpoints"', 'backward_dtype = "half"', "backward_dtype is 'half'"),
+        ('memory = "checkpoints"', 'backward_dtype = "float32"', "backward_dtype is 'float32': give \"float64\""),
+        ('memory = "checkpoints"', "memory = 1e6", "method.settings: memory is 1000000.0"),
+        ('memory = "checkpoints"', "truncate = 2.5", "method.settings: truncate is 2.5"),
+        (UNROLLED, IMPLICIT + "settings = { batches = 2.5 }", "method.settings: batches is 2.5"),
+        (UNROLLED, IMPLICIT + 'settings = { inverse = "neumann" }', "not set here, but by method.inverse = {"),
+        (UNROLLED, IMPLICIT + NEUMANN, "method.inverse.settings: terms is 3.5"),
+        (
+            "momentum = 0.9, nesterov = true",
+            "lr = 0.9",
+            "inner.settings: lr is not set here, but by inner.learning_rate",
+        ),
+        ("momentum = 0.9, nesterov = true", 'schedule = "cosine"', "schedule is not set here, but by inner.schedule"),
+        ("momentum = 0.9, nesterov = true }", 'betas = [0.9] }\noptimiser = "adam"', r"betas is \[0.9\]"),
+        (
+            '"example_weights"',
+            '"example_weights"\nparameters = { rows = 3 }',
+            "rows is not set here, but by data.train",
+        ),
+        ("size = 2", "size = 1.5", "population.size"),
         ("steps = 12", "steps = 0", "outer.steps"),
         ("steps = 12", "steps = 12\nearly_stop = { patience = 0 }", "outer.early_stop.patience"),
         ("fresh_every = 3", "fresh_every = 0", "population"),
