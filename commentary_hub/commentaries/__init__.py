@@ -12,7 +12,6 @@ from commentary_hub.commentaries._base import (
     compose,
 )
 from commentary_hub.commentaries._criteria import (
-    IGNORED,
     Criterion,
     binary_cross_entropy,
     causal_cross_entropy,
@@ -28,7 +27,6 @@ from commentary_hub.commentaries._support_weights import SupportWeights
 from commentary_hub.commentaries._weight_network import WeightNetwork
 
 __all__ = [
-    "IGNORED",
     "AttentionMask",
     "Batch",
     "Blend",

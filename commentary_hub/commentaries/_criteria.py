@@ -7,9 +7,8 @@ from collections.abc import Callable
 from torch import Tensor
 from torch.nn import functional
 
+from commentary_hub.data import IGNORED
 from commentary_hub.errors import LabelError, ShapeError
-
-IGNORED = -100  # a token target that counts for nothing, as everywhere in torch and transformers
 
 Criterion = Callable[[Tensor, Tensor], Tensor]
 

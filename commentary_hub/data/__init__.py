@@ -8,7 +8,7 @@ what a dataset holds before its transforms.
 from commentary_hub.data._cache import cache_folder, keep
 from commentary_hub.data._columns import ROW
 from commentary_hub.data._corruption import LabelNoise, corrupt_labels, long_tailed
-from commentary_hub.data._examples import Examples, fingerprint
+from commentary_hub.data._examples import IGNORED, Examples, fingerprint
 from commentary_hub.data._keyed import dataset_keys
 from commentary_hub.data._keys import (
     Form,
@@ -28,6 +28,7 @@ from commentary_hub.data._text import CHARACTERS, characters, tokenise
 
 __all__ = [
     "CHARACTERS",
+    "IGNORED",
     "LOCAL_COPIES",
     "ROW",
     "Examples",

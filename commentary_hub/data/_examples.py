@@ -16,7 +16,7 @@ from commentary_hub.data._keys import KEY_BYTES, TARGET_BYTES, Form, Keys, targe
 from commentary_hub.errors import InputError, LabelError, ShapeError
 from commentary_hub.manifest import DatasetIdentity
 
-_IGNORED = -100  # a token without a target, as torch's losses have it
+IGNORED = -100  # a token without a target, as torch's losses have it
 Rows = Sequence[int] | NDArray[Any] | Tensor
 
 
@@ -170,7 +170,7 @@ def _check_targets(targets: Tensor, classes: Sequence[str] | None) -> None:
             f"targets are {targets.dtype}, expected int64 class indices (map the labels first), or finite floats and "
             "no classes"
         )
-    known_targets = targets if targets.dim() == 1 else targets[targets != _IGNORED]
+    known_targets = targets if targets.dim() == 1 else targets[targets != IGNORED]
     low, high = (int(known_targets.min()), int(known_targets.max())) if known_targets.numel() else (0, 0)
     if low < 0 or (classes is not None and high >= len(classes)):
         known = "" if classes is None else f", but there are {len(classes)} classes (0 to {len(classes) - 1})"

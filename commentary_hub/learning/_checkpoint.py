@@ -29,6 +29,18 @@ class Checkpoint:
 Sink = Callable[[Checkpoint], None]
 
 
+def check_same_run(checkpoint: Checkpoint, identity: dict[str, Any]) -> None:
+    """Raise `InputError`, naming the first difference, where the checkpoint is of a run of another ``identity``."""
+    for name, value in identity.items():
+        other = checkpoint.facts["run"].get(name)
+        if other != value:
+            raise InputError(
+                f"the checkpoint is of a run with {name} = {other}, this one has {value}: "
+                "resume with the settings and data it began with",
+                setting=name,
+            )
+
+
 def pack_module(name: str, module: nn.Module) -> dict[str, Tensor]:
     """A module's tensors under ``name``."""
     return {f"{name}.{key}": tensor.detach().cpu().clone() for key, tensor in module.state_dict().items()}

@@ -17,6 +17,7 @@ from commentary_hub.learning._adaptation import Adaptation, EpisodeTraining, che
 from commentary_hub.learning._checkpoint import (
     Checkpoint,
     Sink,
+    check_same_run,
     pack_module,
     pack_optimiser,
     unpack_module,
@@ -276,14 +277,7 @@ class _FewShotRun:
     @torch.no_grad()
     def restore(self, checkpoint: Checkpoint) -> None:
         """Take the place of the run that wrote the checkpoint; raises `InputError` where it was another run."""
-        for name, value in self.identity.items():
-            other = checkpoint.facts["run"].get(name)
-            if other != value:
-                raise InputError(
-                    f"the checkpoint is of a run with {name} = {other}, this one has {value}: "
-                    "resume with the settings and data it began with",
-                    setting=name,
-                )
+        check_same_run(checkpoint, self.identity)
         for at, one in enumerate(self.commentaries):
             unpack_module(f"commentary{at}", one, checkpoint.tensors)
         for name, parameter in self.initialisation.items():

@@ -16,6 +16,7 @@ from commentary_hub.errors import InputError
 from commentary_hub.learning._averages import Averages
 from commentary_hub.learning._checkpoint import (
     Checkpoint,
+    check_same_run,
     pack_module,
     pack_optimiser,
     pack_student,
@@ -243,14 +244,7 @@ class Run:
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Take the place of the run that wrote the checkpoint; raises `InputError` where it was another run."""
-        for name, value in self.identity.items():
-            other = checkpoint.facts["run"].get(name)
-            if other != value:
-                raise InputError(
-                    f"the checkpoint is of a run with {name} = {other}, this one has {value}: "
-                    "resume with the settings and data it began with",
-                    setting=name,
-                )
+        check_same_run(checkpoint, self.identity)
         for at, one in enumerate(self.commentaries):
             unpack_module(f"commentary{at}", one, checkpoint.tensors)
         self.history = [dict(line) for line in checkpoint.facts["history"]]

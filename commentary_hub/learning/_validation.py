@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from commentary_hub.commentaries import IGNORED, Commentary, ExampleWeights, MixtureWeights, Reduction, check_labels
-from commentary_hub.data import Examples, check_disjoint, check_same_classes
+from commentary_hub.commentaries import Commentary, ExampleWeights, MixtureWeights, Reduction, check_labels
+from commentary_hub.data import IGNORED, Examples, check_disjoint, check_same_classes
 from commentary_hub.errors import (
     CommentaryHubError,
     InputError,
