@@ -42,6 +42,7 @@ from commentary_hub.learning._result import (
     describe_run,
 )
 from commentary_hub.learning._run import mix
+from commentary_hub.learning._schedules import check_inner_schedule
 from commentary_hub.learning._unrolled import Unrolled
 from commentary_hub.learning._validation import check_clip_norm, try_student
 
@@ -122,6 +123,7 @@ def learn_episodes(
     with own_generators(where, mix(seed, 1)):
         module = student.build().to(where)
     check_adaptation(adaptation, module, commentaries)
+    check_inner_schedule(adaptation.inner, adaptation.steps)
     if learn_initialisation:
         _check_reaches_first(method, adaptation)
     for one in commentaries:

@@ -9,7 +9,7 @@ import torch
 from commentary_hub.errors import Diverged, InputError
 from commentary_hub.learning._hypergradient import Hypergradient, check_finite, check_loss, filled
 from commentary_hub.learning._inverse import Inverse, Neumann, relative_residual
-from commentary_hub.learning._optimisers import Tensors, check_count
+from commentary_hub.learning._optimisers import Tensors, check_count, check_flag
 from commentary_hub.learning._problem import Problem, State, advance, own_generators
 
 GROWN = 10.0  # a relative residual above this is no inexact solution any more
@@ -42,6 +42,7 @@ class Implicit:
 
     def __post_init__(self) -> None:
         check_count("batches", self.batches)
+        check_flag("warm_start", self.warm_start)
         if isinstance(self.inverse, type) or not callable(getattr(self.inverse, "solve", None)):
             raise InputError(
                 f"inverse is {self.inverse!r}: give Neumann(...), ConjugateGradient(...) or Identity(), or another "
@@ -51,7 +52,9 @@ class Implicit:
     @property
     def name(self) -> str:
         """Short description for manifests."""
-        return f"implicit, {self.inverse.name}"
+        said = [f"{self.batches} batches"] if self.batches > 1 else []
+        said += ["warm start"] if self.warm_start else []
+        return ", ".join(["implicit", self.inverse.name, *said])
 
     def hypergradient(self, problem: Problem, state: State, *, warm: Tensors | None = None) -> Hypergradient:
         """Train from ``state`` and differentiate at its end."""

@@ -66,6 +66,7 @@ class SGD:
     def __post_init__(self) -> None:
         _check(self)
         check_number("momentum", self.momentum, below=1)
+        check_flag("nesterov", self.nesterov)
         if self.nesterov and not self.momentum:
             raise InputError("nesterov needs momentum above 0")
 
@@ -123,6 +124,7 @@ class Adam:
         _check(self)
         check_number("eps", self.eps)
         check_number("eps_root", self.eps_root)
+        check_flag("decoupled", self.decoupled)
         if not isinstance(self.betas, Sequence) or len(self.betas) != 2:
             raise InputError(f"betas is {self.betas!r}: give two numbers from 0 to below 1")
         for place, beta in enumerate(self.betas):
@@ -207,6 +209,12 @@ def check_count(name: str, value: object, said: str = "a whole number of at leas
     """Raise `InputError`, asking for what is ``said``, unless ``value`` is a whole number of at least 1."""
     if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < 1:
         raise InputError(f"{name} is {value!r}: give {said}")
+
+
+def check_flag(name: str, value: object) -> None:
+    """Raise `InputError` unless ``value`` is True or False: "no" would count as yes."""
+    if not isinstance(value, bool):
+        raise InputError(f"{name} is {value!r}: give True or False")
 
 
 def _check(optimiser: SGD | Adam) -> None:

@@ -23,10 +23,10 @@ from commentary_hub.learning._problem import Augmentation
 from commentary_hub.learning._progress import Progress, Report, showing
 from commentary_hub.learning._result import Learned, Student, describe_run
 from commentary_hub.learning._run import Population, Run
+from commentary_hub.learning._schedules import OuterSchedule, check_inner_schedule, outer_scheduler
 from commentary_hub.learning._validation import check_optimiser, check_run, try_student
 
 OuterOptimiser = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
-OuterSchedule = Callable[[torch.optim.Optimizer], torch.optim.lr_scheduler.LRScheduler]
 
 
 @dataclass(frozen=True)
@@ -107,10 +107,11 @@ def learn(
         method=method, inner=inner, inner_steps=inner_steps, batch_size=min(batch_size, len(train)),
         outer_steps=outer_steps, reduction=reduction, criterion=criterion, outer_batch_size=outer_batch_size,
         population=population or Population(), clip_norm=clip_norm, seed=seed, device=where, augmentation=augmentation,
-        optimiser=optimiser, scheduler=None if outer_schedule is None else outer_schedule(optimiser),
+        optimiser=optimiser, scheduler=outer_scheduler(outer_schedule, optimiser, outer_steps),
         averages=Averages(first=outer_steps - max(1, round(average_last * outer_steps)) + 1),
         early_stop=None if early_stop is None else (early_stop.patience, early_stop.least),
     )  # fmt: skip
+    check_inner_schedule(inner, run.domain)
     for index in range(len(kinds)):
         try_student(run.trial(index), kinds[index].name)
     if resume is not None:

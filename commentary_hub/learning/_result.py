@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+import types
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -91,14 +92,27 @@ def describe_examples(examples: Examples) -> str:
 
 
 def describe_function(function: object) -> str | None:
-    """A caller's function by its module and name, ``None`` where there is none; a `partial` with what it was given."""
+    """A caller's function by its module and name, ``None`` where there is none; a `partial` with what it was given.
+
+    Functions within functions and lambdas share their names: they come with a digest of what they do and remember.
+    """
     if function is None:
         return None
     if isinstance(function, partial):
         given = [*map(_said, function.args), *(f"{name}={_said(value)}" for name, value in function.keywords.items())]
         return f"{describe_function(function.func)}({', '.join(given)})"
     known: Any = function if hasattr(function, "__qualname__") else type(function)
-    return f"{known.__module__}.{known.__qualname__}"
+    name = f"{known.__module__}.{known.__qualname__}"
+    return f"{name}#{_digest_of_code(known)}" if "<" in known.__qualname__ and hasattr(known, "__code__") else name
+
+
+def _digest_of_code(function: Any) -> str:
+    """8 hex digits over bytecode, constants and names, and the plain values that it closed over."""
+    code = function.__code__
+    cells = [cell.cell_contents for cell in function.__closure__ or () if cell != types.CellType()]
+    values = [*code.co_consts, *(function.__defaults__ or ()), *cells]
+    plain = [repr(value) for value in values if isinstance(value, bool | int | float | str)]
+    return hashlib.sha256(repr((code.co_code, code.co_names, plain)).encode()).hexdigest()[:8]
 
 
 def _said(value: object) -> str:

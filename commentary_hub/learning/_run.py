@@ -37,6 +37,7 @@ from commentary_hub.learning._result import (
     describe_optimiser,
     describe_parameters,
 )
+from commentary_hub.learning._schedules import advance_scheduler
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ class Run:
         norm = torch.nn.utils.clip_grad_norm_(parameters, self.clip_norm or float("inf"))
         self.optimiser.step()
         loss = sum(one.outer_loss for one in gradients) / len(gradients)
-        self._schedule(loss)
+        advance_scheduler(self.scheduler, loss)
         self.step += 1
         self.averages.add(self.commentaries, self.step)
         residuals = [one.residual for one in gradients if one.residual is not None]
@@ -262,18 +263,12 @@ class Run:
         self.averages.restore(checkpoint.tensors, checkpoint.facts["averages"], self.device)
         self.seconds = float(checkpoint.facts["seconds"])
 
-    def _schedule(self, loss: float) -> None:
-        if isinstance(self.scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
-            self.scheduler.step(loss)
-        elif self.scheduler is not None:
-            self.scheduler.step()
-
     def _replay_schedule(self) -> None:
         """A schedule is a function of steps and losses: taking them again restores it, whatever it keeps inside."""
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
             for line in self.history:
-                self._schedule(line["outer_loss"])
+                advance_scheduler(self.scheduler, line["outer_loss"])
 
 
 def _describe_schedule(scheduler: torch.optim.lr_scheduler.LRScheduler | None) -> dict[str, Any] | None:

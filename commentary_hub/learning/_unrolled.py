@@ -57,7 +57,9 @@ class Unrolled:
     @property
     def name(self) -> str:
         """Short description for manifests."""
-        return "unrolled" + (f"(last {self.truncate} steps)" if self.truncate else "")
+        said = [f"last {self.truncate} steps"] if self.truncate else []
+        said += ["back in float64"] if self.backward_dtype else []
+        return "unrolled" + (f"({', '.join(said)})" if said else "")
 
     def hypergradient(self, problem: Problem, state: State, *, warm: Tensors | None = None) -> Hypergradient:
         """Train from ``state`` and sweep back; ``warm`` is not used."""

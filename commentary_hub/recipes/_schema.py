@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_core import PydanticCustomError
 
-from commentary_hub.commentaries import MixtureWeights
+from commentary_hub.commentaries import MixtureWeights, SupportWeights
 from commentary_hub.data import LabelNoise
 from commentary_hub.errors import RecipeError
 from commentary_hub.evidence import digest_of
@@ -21,6 +21,11 @@ Count = Annotated[int, Field(ge=1)]
 Item = TypeVar("Item")
 Array = Annotated[tuple[Item, ...], Field(strict=False)]  # strictly, a list is no tuple; its items stay strict
 
+_IN_PYTHON = {
+    MixtureWeights.kind: "which cannot say which source each example is of: learn them in Python with "
+    "MixtureWeights(sources, row_sources=...)",
+    SupportWeights.kind: "which deals no episodes: learn them in Python with learning.learn_episodes",
+}
 _UNKNOWN = "extra_forbidden"  # pydantic's word for a name that a section doesn't have
 
 
@@ -33,8 +38,8 @@ class _Section(BaseModel):
 class CommentarySection(_Section):
     """What is learned: ``kind`` with its ``parameters`` (a table's rows are the training examples and not given).
 
-    ``mixture_weights`` are learned in Python only: a recipe opens one dataset, whose examples it cannot tell apart by
-    their sources.
+    ``mixture_weights`` and ``support_weights`` are learned in Python only: a recipe opens one dataset, whose examples
+    it cannot tell apart by their sources, and deals no episodes.
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,94}$")]
@@ -46,12 +51,8 @@ class CommentarySection(_Section):
     @field_validator("kind")
     @classmethod
     def _can_be_learned(cls, kind: str) -> str:
-        if kind == MixtureWeights.kind:
-            raise PydanticCustomError(
-                "kind",
-                "mixture_weights cannot be learned from a recipe, which cannot say which source each example is of: "
-                "learn them in Python with MixtureWeights(sources, row_sources=...)",
-            )
+        if kind in _IN_PYTHON:
+            raise PydanticCustomError("kind", f"{kind} cannot be learned from a recipe, {_IN_PYTHON[kind]}")
         return kind
 
 

@@ -118,6 +118,8 @@ def test_settings_without_meaning_are_refused(build, setting, value, words):
         (SGD, {"momentum": 1.0}, "momentum is 1.0: give a number of at least 0 and below 1"),
         (SGD, {"momentum": "0.9"}, "momentum is '0.9'"),
         (SGD, {"nesterov": True}, "nesterov needs momentum"),
+        (SGD, {"momentum": 0.9, "nesterov": "no"}, "nesterov is 'no': give True or False"),
+        (Adam, {"decoupled": 1}, "decoupled is 1: give True or False"),
         (Adam, {"betas": (1.0, 0.9)}, r"betas\[0\] is 1.0: give a number of at least 0 and below 1"),
         (Adam, {"betas": (0.9, -0.1)}, r"betas\[1\] is -0.1"),
         (Adam, {"betas": (0.9,)}, r"betas is \(0.9,\): give two numbers"),

@@ -28,6 +28,7 @@ from tests.cli.test_evaluate import RECIPE
         ("steps = 2", "steps = true", "inner.steps: Input should be a valid integer"),
         ("steps = 5", "steps = 5.0", "evaluation.steps: Input should be a valid integer"),
         ("example_weights", "mixture_weights", "commentary.kind: mixture_weights cannot be learned from a recipe, "),
+        ("example_weights", "support_weights", "commentary.kind: support_weights cannot be learned from a recipe, "),
     ],
 )
 def test_the_first_mistake_is_named_with_its_mend(old, new, words):
