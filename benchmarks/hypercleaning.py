@@ -35,6 +35,7 @@ from sklearn.metrics import f1_score, roc_auc_score
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.contenders.hypercleaning import Task, accuracy, boat_python, contenders, fitted
+from benchmarks.peers.boat_worker import SOLVERS
 from commentary_hub.data import corrupt_labels, open_examples, split_examples
 from commentary_hub.evidence import hardware
 
@@ -70,7 +71,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", default="ylecun/mnist")
     parser.add_argument("--quick", action="store_true", help="a twentieth of the steps: shows that everything runs")
-    parser.add_argument("--with-boat", action="store_true")
+    parser.add_argument("--with-boat", nargs="*", choices=SOLVERS, metavar="SOLVER", help="all of boat's, or these")
     parser.add_argument("--boat-python", help="an interpreter that has boat-torch, instead of making an environment")
     parser.add_argument("--models", nargs="+", choices=("linear", "cbr"), default=("linear", "cbr"))
     parser.add_argument("--noises", nargs="+", choices=("symmetric", "pairwise"), default=("symmetric", "pairwise"))
@@ -83,7 +84,8 @@ def main():
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore")
     logging.disable(logging.INFO)
-    python = (options.boat_python or boat_python()) if options.with_boat else None
+    solvers = () if options.with_boat is None else options.with_boat or tuple(SOLVERS)
+    python = (options.boat_python or boat_python()) if solvers else ""
     whole = open_examples(options.data, split="train", limit=20_000)
     test = open_examples(options.data, split="test")
     device, results = torch.device(options.device), []
@@ -96,12 +98,12 @@ def main():
                 noisy, mistaken = corrupt_labels(parts["train"], 0.5, noise=noise, seed=seed)
                 task = Task(noisy, parts["held"], test, mistaken, kind, 0.05 if options.quick else 1.0, device)
                 lines += controls(task)
-                for name, run in contenders(kind, python).items():
-                    print(f"  … {noise}, {kind}, {name}", file=sys.stderr, flush=True)
+                for name, run in contenders(kind, solvers, python).items():
                     try:
                         lines.append(judged(task, name, run))
                     except (ArithmeticError, AssertionError, RuntimeError, subprocess.CalledProcessError) as error:
                         lines.append({"contender": name, "failed": str(error).splitlines()[0]})
+                    print(f"  {noise}, {kind}, {lines[-1]}", file=sys.stderr, flush=True)
             results.append({"noise": noise, "model": kind, "lines": lines})
             show(noise, kind, lines)
     if options.json:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from benchmarks.peers.boat_worker import OUTER_LR, SOLVERS
+from benchmarks.peers.boat_worker import OUTER_LR
 from benchmarks.peers.models import build
 from commentary_hub.commentaries import ExampleWeights
 from commentary_hub.learning import SGD, Implicit, Neumann, Population, Student, Unrolled, learn
@@ -253,12 +253,12 @@ def boat_python():
     return str(python)
 
 
-def contenders(kind, boats_python):
+def contenders(kind, solvers, python):
     """Name → function of a task; those that learn nothing through training, controls, in brackets."""
     warm = lambda label, run: {
         label.format(f"{model[0]} {model[1]}"): partial(run, model=model) for model in FITTED[kind]
     }
     found = {"ours, unrolled": ours_unrolled, "ours, implicit": ours_implicit} | warm("ours, warm, {}", ours_started)
     found |= {"betty, neumann": betty, "cleanlab, out of fold": cleanlab_alone}
-    found |= {f"boat, {name}": boat(name, boats_python) for name in SOLVERS} if boats_python else {}
+    found |= {f"boat, {name}": boat(name, python) for name in solvers}
     return found | warm("(start alone, {})", start_alone) | warm("(cleanlab's filter, {})", cleanlab_filter)

@@ -12,10 +12,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import ValidationError
 from torch import Tensor
 
 from commentary_hub.artefact._card import card_body
@@ -86,7 +88,7 @@ def save(
     target = Path(folder)
     stored, tensors = _stored_tensors(commentary, rows, validation_keys, statistics or {})
     config = commentary.config() | ({"rows": len(stored.keys)} if stored is not None else {})
-    manifest = Manifest(
+    manifest = _described(
         name=name,
         kind=commentary.kind,
         parameters=config,
@@ -106,7 +108,7 @@ def save(
     with _staging(target) as staging:
         write_tensors(staging, tensors, max_shard_size=max_shard_size)
         if recipe_toml is not None:
-            (staging / RECIPE_NAME).write_text(recipe_toml)
+            _write(staging / RECIPE_NAME, recipe_toml)
         return _finish(staging, manifest, evidence=None, plots=())
 
 
@@ -130,7 +132,7 @@ def attach(
             folder=target,
         )
     with _staging(target) as staging:
-        for name in artefact_files(target):
+        for name in _own_files(target, manifest):
             (staging / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(target / name, staging / name)
         captions = _captions(staging)
@@ -139,16 +141,34 @@ def attach(
             (staging / PLOTS_FOLDER / name).write_bytes(content)
             captions[name] = caption
         if captions:
-            (staging / PLOTS_FOLDER / CAPTIONS_NAME).write_text(json.dumps(captions, indent=2, sort_keys=True) + "\n")
+            _write(staging / PLOTS_FOLDER / CAPTIONS_NAME, json.dumps(captions, indent=2, sort_keys=True) + "\n")
         if evidence is None and (staging / EVIDENCE_NAME).is_file():
             evidence = Evidence.from_json((staging / EVIDENCE_NAME).read_bytes())
         return _finish(staging, manifest, evidence=evidence, plots=sorted(captions.items()))
 
 
+def _own_files(folder: Path, manifest: Manifest) -> list[str]:
+    """What belongs to the artefact, and what only may lie there when it is added by hand: recipe and evidence."""
+    names = {*manifest.files, RECIPE_NAME, EVIDENCE_NAME}
+    return [name for name in artefact_files(folder) if name in names]
+
+
+def _described(**facts: Any) -> Manifest:
+    """The manifest; raises `InputError` where what the caller said does not fit into one."""
+    try:
+        return Manifest(**facts)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(str(part) for part in first["loc"])
+        rule = "begin with a letter or digit, then letters, digits, '.', '_' and '-', 96 in all"
+        said = rule if first["type"] == "string_pattern_mismatch" and place == "name" else first["msg"]
+        raise InputError(f"{place} is {first['input']!r:.80}: {said}", place=place) from None
+
+
 def _captions(folder: Path) -> dict[str, str]:
     """The alternative texts of the pictures that are there already."""
     path = folder / PLOTS_FOLDER / CAPTIONS_NAME
-    return dict(json.loads(path.read_text())) if path.is_file() else {}
+    return dict(json.loads(path.read_text("utf-8"))) if path.is_file() else {}
 
 
 def library_versions() -> dict[str, str]:
@@ -195,12 +215,17 @@ def _finish(
 ) -> Manifest:
     """Write evidence, card and, last, the manifest with the digests of all the others."""
     if evidence is not None:
-        (staging / EVIDENCE_NAME).write_text(evidence.to_json())
-    (staging / CARD_NAME).write_text(render_card(manifest, card_body(manifest, evidence, plots)))
+        _write(staging / EVIDENCE_NAME, evidence.to_json())
+    _write(staging / CARD_NAME, render_card(manifest, card_body(manifest, evidence, plots)))
     files = {name: FileDigest.of_file(staging / name) for name in artefact_files(staging)}
     manifest = manifest.model_copy(update={"files": files})
-    (staging / MANIFEST_NAME).write_text(manifest.to_json())
+    _write(staging / MANIFEST_NAME, manifest.to_json())
     return manifest
+
+
+def _write(path: Path, text: str) -> None:
+    """The same bytes wherever it is written: a digest is taken of them."""
+    path.write_text(text, encoding="utf-8", newline="\n")
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from commentary_hub.evidence._certificate import OUTCOME_WORDS, auroc, hardware,
 from commentary_hub.evidence._compare import Progress, compare
 from commentary_hub.evidence._competitors import Filtered, cleanlab_filter, mixup_arm, smoothing_arm, trimming_arm
 from commentary_hub.evidence._controls import Trial, arms_of, example_weights
-from commentary_hub.evidence._evaluate import VERDICT_RULE, NetworkStudent, Settings, evaluate, run_trial
+from commentary_hub.evidence._evaluate import VERDICT_RULE, NetworkStudent, Settings, check_trial, evaluate, run_trial
 from commentary_hub.evidence._optimisers import TunedAdam, TunedSGD
 from commentary_hub.evidence._pieces import PieceFolder, Pieces, digest_of
 from commentary_hub.evidence._runs import Comparison, Runs
@@ -53,6 +53,7 @@ __all__ = [
     "auroc",
     "bound_arm",
     "check_repeatable",
+    "check_trial",
     "cleanlab_filter",
     "compare",
     "digest_of",

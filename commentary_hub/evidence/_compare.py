@@ -14,7 +14,7 @@ from commentary_hub.evidence._arms import Arm
 from commentary_hub.evidence._optimisers import Schedule, TunedOptimiser, TunedSGD
 from commentary_hub.evidence._pieces import Pieces, piece_key
 from commentary_hub.evidence._runs import Comparison, Runs
-from commentary_hub.evidence._train import Budget, StudentLike, train
+from commentary_hub.evidence._train import Budget, StudentLike, check_student, train
 
 TUNING_SEED = 1_000_003  # tuning runs have seeds of their own: TUNING_SEED, TUNING_SEED + 1, …
 Progress = Callable[[int, int, str], None]
@@ -55,8 +55,8 @@ def compare(
     own_seeds = tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds)
     budget = Budget(steps, batch_size, optimiser or TunedSGD(), schedule)
     rates = tuple(sorted(learning_rates))
-    _check(arms, students, selection, test, budget, rates, own_seeds, tuning_seeds)
-    classes = max(part.class_count for part in (selection, test, *(arm.examples for arm in arms)))
+    check_comparison(arms, students, selection, test, budget, rates, own_seeds, tuning_seeds, points)
+    classes = _classes(arms, selection, test)
     started = time.monotonic()
     runs: dict[tuple[str, str], tuple[Runs, ...]] = {}
     job = _Job(selection, test, classes, budget, rates, own_seeds, tuning_seeds, _grid(steps, points), device, stacked)
@@ -156,7 +156,11 @@ def _grid(steps: int, points: int) -> tuple[int, ...]:
     return tuple(sorted({round(number * steps / points) for number in range(points + 1)}))
 
 
-def _check(
+def _classes(arms: Sequence[Arm], selection: Examples, test: Examples) -> int:
+    return max(part.class_count for part in (selection, test, *(arm.examples for arm in arms)))
+
+
+def check_comparison(
     arms: Sequence[Arm],
     students: Sequence[StudentLike],
     selection: Examples,
@@ -165,12 +169,16 @@ def _check(
     rates: tuple[float, ...],
     seeds: tuple[int, ...],
     tuning_seeds: int,
+    points: int,
 ) -> None:
+    """Raise what `compare` would raise, before anything is trained; every student answers one batch."""
     for what, names in (("arm", [arm.name for arm in arms]), ("student", [one.name for one in students])):
         if not names or len(set(names)) < len(names):
             raise EvidenceError(f"there must be at least one {what}, each with a name of its own; got {names}")
     if budget.steps < 1 or budget.batch_size < 1:
         raise EvidenceError(f"steps and batch_size must be at least 1, got {budget.steps} and {budget.batch_size}")
+    if points < 1:
+        raise EvidenceError(f"points is {points}: each run is measured at least once, at its end")
     if not rates or rates[0] <= 0 or tuning_seeds < 1:
         raise EvidenceError(f"learning rates must be positive and tuning_seeds at least 1; got {rates}, {tuning_seeds}")
     if len(set(seeds)) < max(2, len(seeds)):
@@ -189,3 +197,6 @@ def _check(
                     split=name,
                     shared=shared,
                 )
+    plain = next((arm for arm in arms if not (arm.change or arm.sees or arm.wrap)), arms[0])
+    for student in students:
+        check_student(student, plain, seeds, _classes(arms, selection, test))

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from commentary_hub.commentaries import Batch, Blend
 from commentary_hub.data import Examples
-from commentary_hub.errors import MissingExtra
+from commentary_hub.errors import EvidenceError, MissingExtra
 from commentary_hub.evidence._arms import Arm, with_trusted
 from commentary_hub.evidence._optimisers import Schedule, TunedOptimiser, TunedSGD
 from commentary_hub.evidence._pieces import Pieces, piece_key
@@ -61,6 +61,9 @@ def cleanlab_filter(
         from cleanlab.rank import get_label_quality_scores  # noqa: PLC0415 - optional
     except ImportError as error:
         raise MissingExtra("cleanlab is not installed: pip install 'commentary-hub[demo]'") from error
+    labels = noisy.targets.numpy()
+    if len(np.unique(labels)) < 2:
+        raise EvidenceError("all training labels are the same, which leaves cleanlab nothing to filter: leave it out")
     budget, rates = Budget(steps, batch_size, optimiser or TunedSGD(), schedule), tuple(sorted(learning_rates))
     measured = (noisy, selection) if trusted is None else (noisy, trusted, selection)
     key = piece_key(student, Arm("cleanlab", noisy), measured, (budget, rates, share, folds, repeats, seed))
@@ -70,7 +73,6 @@ def cleanlab_filter(
     best = _out_of_fold(
         student, noisy, trusted, selection, budget, rates, share, folds, range(seed, seed + repeats), device
     )
-    labels = noisy.targets.numpy()
     issues = find_label_issues(labels, best, n_jobs=1)
     quality = get_label_quality_scores(labels, best)
     found = Filtered(torch.from_numpy(~np.asarray(issues, dtype=bool)), torch.from_numpy(np.asarray(quality)))

@@ -53,6 +53,20 @@ class Trial:
                 f"{self.stored.manifest.name} was taught by {len(self.stored.validation_keys)} examples: give them as "
                 "trusted=, or the controls that train on them (clean_only, equal_data) cannot be run"
             )
+        if len(self.stored.validation_keys) and self.trusted is not None:
+            self._check_trusted(self.trusted)
+
+    def _check_trusted(self, trusted: Examples) -> None:
+        """Raise `EvidenceError` for other examples than those that taught: a control would get more or less."""
+        taught, given = (np.unique(keys, axis=0) for keys in (self.stored.validation_keys, trusted.keys))
+        if not np.array_equal(taught, given):
+            shared = shared_keys(taught, given)
+            raise EvidenceError(
+                f"the trusted examples are not those that taught {self.stored.manifest.name}: it knows {len(taught)}, "
+                f"{len(given)} are given, {shared} of them the same; give the very ones (split by the recipe that it "
+                "was learned by), or its controls would not train on what it learned from",
+                shared=shared,
+            )
 
     def check_leakage(self) -> None:
         """Raise `EvidenceError` where selection or test hold examples that the commentary was learned with."""

@@ -23,13 +23,13 @@ from commentary_hub.evidence._certificate import (
     trial_record,
     verdicts_of,
 )
-from commentary_hub.evidence._compare import Progress, compare
+from commentary_hub.evidence._compare import Progress, check_comparison, compare
 from commentary_hub.evidence._controls import Trial, arms_of
 from commentary_hub.evidence._optimisers import Schedule, TunedAdam, TunedOptimiser, TunedSGD
 from commentary_hub.evidence._pieces import Pieces
 from commentary_hub.evidence._runs import Comparison
 from commentary_hub.evidence._statistics import INTERVAL_RULE
-from commentary_hub.evidence._train import StudentLike
+from commentary_hub.evidence._train import Budget, StudentLike
 from commentary_hub.manifest import Evidence, Protocol
 from commentary_hub.networks import network
 
@@ -144,6 +144,16 @@ def evaluate(
         versions=library_versions(),
         cost_seconds=time.monotonic() - started,
     )
+
+
+def check_trial(trial: Trial, students: Sequence[StudentLike], settings: Settings) -> None:
+    """Raise what `evaluate` would raise for this trial, before anything is trained."""
+    arms = arms_of(trial, share=settings.trusted_share, competitors=settings.competitors)
+    budget = Budget(settings.steps, settings.batch_size, settings.optimiser, settings.schedule)
+    check_comparison(
+        arms, students, trial.selection, trial.test, budget, tuple(sorted(settings.learning_rates)),
+        tuple(range(settings.seeds)), settings.tuning_seeds, settings.points,
+    )  # fmt: skip
 
 
 def run_trial(

@@ -36,7 +36,7 @@ class PieceFolder:
     def get(self, key: str) -> dict[str, Any] | None:
         """The piece; ``None`` where there is none, or where its file cannot be read as JSON."""
         try:
-            piece = json.loads((self._folder / f"{key}.json").read_text())
+            piece = json.loads((self._folder / f"{key}.json").read_text("utf-8"))
         except (OSError, ValueError):
             return None
         return piece if isinstance(piece, dict) else None
@@ -45,7 +45,7 @@ class PieceFolder:
         """Write the piece beside its place, then move it there."""
         self._folder.mkdir(parents=True, exist_ok=True)
         fresh = self._folder / f".{key}.{os.getpid()}"
-        fresh.write_text(json.dumps(piece))
+        fresh.write_text(json.dumps(piece), encoding="utf-8")
         fresh.replace(self._folder / f"{key}.json")
 
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, stack_module_state, vmap
 
-from commentary_hub.errors import EvidenceError
+from commentary_hub.errors import CommentaryHubError, EvidenceError
 from commentary_hub.evidence._arms import Arm, Lesson, Lessons
 from commentary_hub.evidence._optimisers import Schedule, TunedOptimiser, decayed
 
@@ -110,6 +110,23 @@ def train(
     ways = stackable(modules[0], lessons(0)) if stacked is None else stacked
     loop = _train_stacked if ways else _train_alone
     return loop(modules, seeds, rates, lessons, budget, arm.trimmed, shown, tuple(at))
+
+
+def check_student(student: StudentLike, arm: Arm, seeds: Sequence[int], classes: int) -> None:
+    """Raise `EvidenceError` where a student cannot be built, or gives no [B, classes] for two examples of ``arm``."""
+    place = torch.device("cpu")
+    lesson = Lessons(arm, seeds[:1], classes=classes, steps=1, batch_size=2, device=place)(0)
+    try:
+        with _seeded(seeds[0], place):
+            module = (arm.wrap or (lambda one: one))(student.build())
+        _check_outputs(student, module, lesson, classes)
+    except CommentaryHubError:
+        raise
+    except (IndexError, RuntimeError, TypeError, ValueError) as error:
+        raise EvidenceError(
+            f"student {student.name!r} cannot answer examples {list(lesson.inputs.shape[2:])}: {error}",
+            student=student.name,
+        ) from error
 
 
 def stackable(module: nn.Module, lesson: Lesson) -> bool:

@@ -16,7 +16,6 @@ from commentary_hub.manifest import (
     Evidence,
     Manifest,
     Reference,
-    artefact_files,
     verify_folder,
 )
 
@@ -66,7 +65,7 @@ def push(
             path_in_repo=prefix or None,
             revision=target.revision,
             commit_message=message or f"Push commentary {manifest.name}",
-            allow_patterns=[*artefact_files(path), MANIFEST_NAME],
+            allow_patterns=[*manifest.files, MANIFEST_NAME],
             delete_patterns=["*.safetensors", "*.safetensors.index.json", "plots/*", EVIDENCE_NAME],
         )
         return Pushed(target.repo_id, commit.oid, f"{api.endpoint}/datasets/{target.repo_id}")
@@ -74,7 +73,7 @@ def push(
 
 def _sound(folder: Path) -> Manifest:
     manifest = verify_folder(folder)
-    for name in (*artefact_files(folder), MANIFEST_NAME):
+    for name in (*manifest.files, MANIFEST_NAME):
         if (folder / name).is_symlink():
             raise UnsafeFile(f"{folder / name} is a link, which could publish another file: copy it", path=name)
     if (folder / EVIDENCE_NAME).is_file():

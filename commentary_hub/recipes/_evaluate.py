@@ -62,17 +62,18 @@ def evaluate(
         section = section.model_copy(update={"seeds": seeds})
     runs = learning_runs or section.learning_runs
     named = [_student(one) for one in _students(chosen, section, students)]
+    settings = _settings(section)
     with _kept(keep) as folder:
         pieces = PieceFolder(folder)
         trials = []
         for number in range(runs):
             if progress is not None and number:
                 progress(number - 1, runs - 1, f"learning run {number + 1} of {runs}")
-            trials.append(_trial(stored, chosen, number, named, folder, where))
+            trials.append(_trial(stored, chosen, number, named, settings, folder, where))
         return evidence.evaluate(
             trials,
             named,
-            _settings(section),
+            settings,
             data=chosen.data.model_dump(mode="json", exclude_none=True),
             device=where,
             progress=progress,
@@ -96,7 +97,7 @@ def measure_trial(
     section = _section(recipe)
     named = [_student(one) for one in section.students]
     settings = _settings(section)
-    trial = _trial(stored, recipe, number, named, Path(keep), device)
+    trial = _trial(stored, recipe, number, named, settings, Path(keep), device)
     arms = evidence.arms_of(trial, share=settings.trusted_share, competitors=settings.competitors)
     return evidence.run_trial(trial, arms, named, settings, number, device=device, pieces=PieceFolder(keep))
 
@@ -184,39 +185,56 @@ def _trial(
     recipe: Recipe,
     number: int,
     students: Sequence[NetworkStudent],
+    settings: Settings,
     folder: Path,
     device: str | torch.device,
 ) -> Trial:
     """The commentary (but for number 0 one that is learned again) on its own split.
 
-    Weights meet cleanlab's filter, which gets the first student's every chance.
+    Weights meet cleanlab's filter, which gets the first student's every chance. What would be refused when all trials
+    are learned and filtered is refused before.
     """
-    section = _section(recipe)
     if number or stored is None:
         stored, parts = learning_run(recipe, number, keep=folder, device=device)
     else:
         parts = open_parts(recipe.data)
+        _check_split(stored, parts)
     selection, test = _measured(parts)
     trial = Trial(stored, parts.train, parts.validation, selection, test, mistaken=parts.mistaken)
-    rivals = section.competitors
-    wanted = rivals if isinstance(rivals, bool) else "cleanlab" in rivals
-    if stored.commentary.stage is not Stage.WEIGHT or not wanted:
+    rivals = settings.competitors
+    weighs = stored.commentary.stage is Stage.WEIGHT
+    everything = {"cleanlab": torch.ones(len(parts.train), dtype=torch.bool)} if weighs else {}
+    evidence.check_trial(replace(trial, filters=everything), students, settings)
+    if not weighs or not (rivals if isinstance(rivals, bool) else "cleanlab" in rivals):
         return trial
-    settings = _settings(section)
     filtered = evidence.cleanlab_filter(
         students[0],
         parts.train,
         parts.validation,
         selection,
-        steps=section.steps,
-        batch_size=section.batch_size,
-        learning_rates=section.learning_rates,
+        steps=settings.steps,
+        batch_size=settings.batch_size,
+        learning_rates=settings.learning_rates,
         optimiser=settings.optimiser,
         schedule=settings.schedule,
         device=device,
         pieces=PieceFolder(folder),
     )
     return replace(trial, filters={"cleanlab": filtered.keep}, scores={"cleanlab": filtered.quality})
+
+
+def _check_split(stored: StoredCommentary, parts: Parts) -> None:
+    """Raise `RecipeError` where nothing stored could show that test examples were trained on in learning.
+
+    A table brings the keys of its examples along; any other kind only a fingerprint of all of them.
+    """
+    known = stored.manifest.dataset.fingerprint
+    if stored.rows is None and known is not None and known != parts.train.fingerprint():
+        raise RecipeError(
+            f"the recipe's training examples are not those that {stored.manifest.name} was learned with, and which "
+            "those were cannot be told: evaluate it with the recipe that it was learned by, or learn it again",
+            place="data",
+        )
 
 
 def _measured(parts: Parts) -> tuple[Examples, Examples]:

@@ -45,7 +45,7 @@ class CommentarySection(_Section):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,94}$")]
     kind: str
     parameters: dict[str, Any] = {}
-    description: str = ""
+    description: Annotated[str, Field(max_length=4096)] = ""
     licence: str | None = None
 
     @field_validator("kind")
@@ -175,7 +175,7 @@ class EvaluationSection(_Section):
     learning_rates: Annotated[Array[Positive], Field(min_length=1)]
     optimiser: Literal["sgd", "adam"] = "sgd"
     schedule: Literal["constant", "cosine"] = "constant"
-    seeds: Count = 10
+    seeds: Annotated[int, Field(ge=2)] = 10
     tuning_seeds: Count = 3
     points: Count = 25
     learning_runs: Count = 1

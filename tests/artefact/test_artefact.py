@@ -1,10 +1,14 @@
 import errno
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from commentary_hub.artefact import Rows, attach, load, save
 from commentary_hub.commentaries import ExampleWeights
@@ -17,6 +21,7 @@ from commentary_hub.manifest import (
     KeyScheme,
     Manifest,
     split_card,
+    tensor_digest,
     verify_folder,
 )
 
@@ -199,6 +204,53 @@ def test_other_files_in_the_folder_are_untouched(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     write(tmp_path)
     assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_what_somebody_else_put_beside_it_is_no_part_of_it(tmp_path):
+    digest = tensor_digest(write(tmp_path).files)
+    before = (tmp_path / "commentary.safetensors").read_bytes()
+    save_file({"weight": torch.zeros(3)}, tmp_path / "model.safetensors")
+    (tmp_path / "patients.csv").write_text("name\n")
+    (tmp_path / "recipe.toml").write_text("a = 1\n")
+    attach(tmp_path, evidence=evidence_for(digest))
+    manifest = load(tmp_path).manifest
+    assert set(manifest.files) == {"README.md", "commentary.safetensors", "evidence.json", "recipe.toml"}
+    assert (tmp_path / "commentary.safetensors").read_bytes() == before
+    assert (tmp_path / "model.safetensors").is_file()
+    assert (tmp_path / "patients.csv").is_file()
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"name": "my weights"}, "name is 'my weights': begin with a letter or digit"),
+        ({"name": "Gewichte-für-Ziffern"}, "name is 'Gewichte-für-Ziffern'"),
+        ({"description": "x" * 5000}, "description is 'xxx.*at most 4096 characters"),
+    ],
+)
+def test_what_fits_into_no_manifest_is_named(tmp_path, settings, words):
+    with pytest.raises(InputError, match=words):
+        write(tmp_path, **settings)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_artefact_has_the_same_bytes_whatever_the_locale(tmp_path):
+    script = (
+        "from tests.artefact.test_artefact import DATASET, write\n"
+        "import sys\n"
+        "named = DATASET.model_copy(update={'classes': ('猫', 'Vögel')})\n"
+        "write(sys.argv[1], dataset=named, description='für alle', recipe_toml='# ä\\n')\n"
+    )
+    (tmp_path / "script.py").write_text(script, encoding="utf-8")
+    for name, ascii_only in (("one", "0"), ("other", "1")):
+        plain = {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C" if ascii_only == "1" else "C.UTF-8"}
+        subprocess.run(
+            [sys.executable, tmp_path / "script.py", tmp_path / name], env=os.environ | plain | {"PYTHONPATH": "."},
+            check=True,
+        )  # fmt: skip
+    assert load(tmp_path / "other").manifest.dataset.classes == ("猫", "Vögel")
+    for path in (tmp_path / "one").iterdir():
+        assert path.read_bytes() == (tmp_path / "other" / path.name).read_bytes()
 
 
 def test_iterations_survive(tmp_path):
