@@ -22,7 +22,13 @@ from commentary_hub.data._keys import (
 )
 from commentary_hub.data._open import LOCAL_COPIES, class_indices, open_examples, open_raw
 from commentary_hub.data._raw import RawExamples, Wrapping, raw_examples
-from commentary_hub.data._splits import check_disjoint, check_same_classes, shared_keys, split_examples
+from commentary_hub.data._splits import (
+    check_comparable,
+    check_disjoint,
+    check_same_classes,
+    shared_keys,
+    split_examples,
+)
 from commentary_hub.data._stream import StreamReader, numbered
 from commentary_hub.data._text import CHARACTERS, characters, tokenise
 
@@ -40,6 +46,7 @@ __all__ = [
     "Wrapping",
     "cache_folder",
     "characters",
+    "check_comparable",
     "check_disjoint",
     "check_same_classes",
     "class_indices",

@@ -9,6 +9,7 @@ from typing import Any
 import datasets
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 
 from commentary_hub.data._keys import Form
@@ -36,9 +37,9 @@ class Columns:
     dtype: str | None = None
 
     def values(self, batch: Mapping[str, Any]) -> list[Any]:
-        """The examples of a batch of columns."""
+        """The examples of a batch of columns; what is missing is NaN among numbers, else ``None``."""
         if self.dtype is not None:
-            return [np.asarray(cell, dtype=self.dtype) for cell in batch[self.inputs[0]]]
+            return [_row(cell, self.dtype) for cell in batch[self.inputs[0]]]
         if self.form != "numeric":
             return list(batch[self.inputs[0]])
         return list(np.stack([np.asarray(batch[name], dtype=np.float64) for name in self.inputs], axis=1))
@@ -81,6 +82,9 @@ def sample_columns(
 def pick(sample: Any, names: tuple[str, str | None] | None) -> tuple[Any, Any]:
     """The raw (value, target) of one sample: a dictionary by ``names``, else the first two of a tuple or list."""
     if names is not None:
+        lacking = [name for name in names if name is not None and name not in sample]
+        if lacking:
+            raise InputError(f"a sample has {_listed(sample)} and no {lacking[0]!r}: give all samples the same entries")
         return sample[names[0]], (sample[names[1]] if names[1] is not None else None)
     if isinstance(sample, (tuple, list)) and len(sample) >= 2:
         return sample[0], sample[1]
@@ -107,6 +111,8 @@ def _input_columns(features: Mapping[str, Any]) -> tuple[str, ...]:
     for kind, names in (("image", _IMAGE_NAMES), ("text", _TEXT_NAMES)):
         found = [name for name, feature in features.items() if _kind(feature) == kind]
         named = _one_named(found, names)
+        if kind == "text" and len(found) == 1 and named is None:
+            _check_alone(found[0], features)
         if len(found) == 1 or named is not None:
             return (named or found[0],)
         if found:
@@ -118,6 +124,23 @@ def _input_columns(features: Mapping[str, Any]) -> tuple[str, ...]:
     if arrays or not numbers:
         raise InputError(f"no column looks like an example among {_listed(features)}: name it (inputs=)")
     return numbers
+
+
+def _check_alone(text: str, features: Mapping[str, Any]) -> None:
+    """A text column of no telling name may be one more property of what the numbers beside it describe."""
+    numbers = [name for name, feature in features.items() if _kind(feature) in {"number", "array"}]
+    if numbers:
+        raise InputError(
+            f"which is the example, the text {text!r} or the numbers {_listed(numbers)}? Name one column (inputs=), or "
+            f"drop {text!r} to take the numbers"
+        )
+
+
+def _row(cell: Any, dtype: str) -> NDArray[Any] | None:
+    try:
+        return None if cell is None else np.asarray(cell, dtype=dtype)
+    except TypeError:  # a missing whole number, which has no NaN to stand for it
+        return None
 
 
 def _kind(feature: Any) -> str | None:

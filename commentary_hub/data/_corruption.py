@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -26,6 +26,8 @@ def corrupt_labels(examples: Examples, share: float, *, noise: LabelNoise, seed:
     >>> int(mistaken.sum()), bool((wrong.targets[mistaken] == (digits.targets[mistaken] + 1) % 3).all())
     (2, True)
     """
+    if noise not in get_args(LabelNoise):
+        raise InputError(f"noise is {noise!r}: choose one of {', '.join(get_args(LabelNoise))}")
     if not 0 <= share <= 1:
         raise InputError(f"share is {share}: give the fraction of wrong labels, from 0 to 1")
     if examples.targets.dim() != 1:

@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from commentary_hub.data._examples import Examples
+from commentary_hub.data._folders import declares_configs, load_folder
 from commentary_hub.data._keys import Form, canonical_picture, content_form, content_keys, salt_check
 from commentary_hub.data._raw import RawExamples, raw_examples
 from commentary_hub.data._text import tokenise
@@ -56,8 +57,9 @@ def open_examples(
       environment variable ``COMMENTARY_HUB_DATASETS`` names (separated as in PATH), which hold copies in the Hub's
       layout, ``<owner>/<name>/…parquet``, and then on the Hub. A copy has no revisions: one that is asked for by
       ``revision`` comes from the Hub;
-    - a path to a parquet, CSV, JSON or arrow file, or to a folder that ``datasets.load_dataset`` reads (parquet in the
-      Hub's layout, pictures in a folder per class);
+    - a path to a parquet, CSV, JSON or arrow file (whose only split is "train"), to a folder with pictures in a folder
+      for each class (also "train", or these in folders named after splits), or to another one that
+      ``datasets.load_dataset`` reads, such as parquet in the Hub's layout;
     - a Hugging Face ``Dataset``, a torchvision dataset, or any map-style dataset of (example, target): transforms are
       seen past. A loader is not: torchvision's ``ImageFolder`` turns grey and transparent pictures into RGB, which are
       other examples than those of the folder's path.
@@ -70,8 +72,8 @@ def open_examples(
     ``targets`` name columns where they cannot be told; ``known_as`` is the Hub id under which others know a local copy;
     ``progress`` is called with the number of examples just read.
 
-    Raises `InputError` (unreadable, empty, ambiguous columns), `LabelError` (targets that are no classes) or
-    `ShapeError` (pictures of different sizes: give ``size``).
+    Raises `InputError` (unreadable, empty, no such split or configuration, ambiguous columns, missing values),
+    `LabelError` (targets that are no classes) or `ShapeError` (pictures of different sizes: give ``size``).
 
     >>> digits = open_examples("sklearn:digits")
     >>> len(digits), tuple(digits.inputs.shape[1:]), digits.form
@@ -79,6 +81,8 @@ def open_examples(
     """
     if limit is not None and limit < 1:
         raise InputError(f"limit is {limit}: keep at least one example, or leave it out")
+    if size is not None:
+        size = _checked_size(size)
     raw, identity = open_raw(
         dataset, split=split, config=config, revision=revision, inputs=inputs, targets=targets, known_as=known_as
     )
@@ -106,6 +110,13 @@ def open_raw(
     if isinstance(dataset, (str, Path)):
         dataset = _load(dataset, split=split, config=config, revision=revision)
     return raw_examples(dataset, inputs=inputs, targets=targets), identity
+
+
+def _checked_size(size: Any) -> tuple[int, int]:
+    sides = tuple(size) if isinstance(size, Sequence) else ()
+    if len(sides) != 2 or not all(isinstance(side, int) and side >= 1 for side in sides):
+        raise InputError(f"size is {size!r}: give (height, width), two whole numbers from 1, as in size=(32, 32)")
+    return sides
 
 
 def _digits(name: str) -> RawExamples:
@@ -142,12 +153,14 @@ def _load(dataset: str | Path, *, split: str, config: str | None, revision: str 
             kind = _FILE_FORMATS.get(path.suffix)
             if kind is None:
                 raise InputError(f"{path} is none of {', '.join(_FILE_FORMATS)}: convert it, or open it yourself")
-            return datasets.load_dataset(kind, data_files=str(path), split="train")
+            return datasets.load_dataset(kind, data_files=str(path), split=split)
         if (path / "state.json").is_file():
-            return datasets.load_from_disk(str(path))
-        copy = None if revision is not None or path.exists() else _local_copy(str(dataset), config)
+            return _saved(path, split)
+        if path.is_dir():
+            return load_folder(path, config, split=split)
+        copy = None if revision is not None else _local_copy(str(dataset), config)
         if copy is not None:
-            return datasets.load_dataset(str(copy), split=split)
+            return load_folder(*copy, split=split)
         return datasets.load_dataset(str(dataset), config, split=split, revision=revision)
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
         if isinstance(error, InputError):
@@ -160,16 +173,32 @@ def _load(dataset: str | Path, *, split: str, config: str | None, revision: str 
         ) from error
 
 
-def _local_copy(name: str, config: str | None) -> Path | None:
-    """The folder with this configuration of the dataset ``owner/name`` in the first folder of copies that has it."""
+def _saved(folder: Path, split: str) -> datasets.Dataset:
+    """What ``Dataset.save_to_disk`` wrote: one split, or a slice of one, which is "train" where it has no name."""
+    saved = datasets.load_from_disk(str(folder))
+    name = "train" if saved.split is None else str(saved.split)
+    if split not in {name, name.partition("[")[0]}:
+        raise InputError(f"{folder} holds the split {name!r} alone: ask for that (asked for: {split!r})", split=split)
+    return saved
+
+
+def _local_copy(name: str, config: str | None) -> tuple[Path, str | None] | None:
+    """The first copy of the dataset ``owner/name``: its folder with this configuration, or all of it and which to take.
+
+    Raises `InputError` where a copy has other configurations.
+    """
     parts = name.split("/")
     if len(parts) != 2 or any(part in {"", ".", ".."} for part in parts):
         return None
     for root in filter(None, os.environ.get(LOCAL_COPIES, "").split(os.pathsep)):
         copy = Path(root) / name
         if copy.is_dir():
-            own = copy / (config or "")
-            return own if own.is_dir() else copy
+            if config is None or config == "default" or declares_configs(copy):
+                return copy, config
+            if not (copy / config).is_dir():
+                there = ", ".join(sorted(path.name for path in copy.iterdir() if path.is_dir())) or "none of its own"
+                raise InputError(f"the copy {copy} has no configuration {config!r}: it has {there}", config=config)
+            return copy / config, None
     return None
 
 
@@ -184,17 +213,25 @@ def _in_memory(
     progress: Callable[[int], None] | None,
 ) -> Examples:
     count = len(raw) if limit is None else min(limit, len(raw))
-    form = content_form(raw.read(np.array([0]))[0][0])
+    form: Form | None = None
     keys, inputs, targets = [], [], []
     for values, labels in raw.chunks(np.arange(count)):
+        if any(value is None for value in values):
+            everything = (value for part, _ in raw.chunks(np.arange(count)) for value in part)
+            raise _missing([value is None for value in everything], _called("value", raw.names[:1]))
+        form = form or content_form(values[0])
         keys.append(content_keys(values, salt=salt))
         inputs.append(_picture_batch(values, size) if form == "image" else values)
         targets.extend(labels)
         if progress is not None:
             progress(len(values))
+    assert form is not None
     indices, classes = _renumbered(*class_indices(targets, raw.classes), classes)
+    seen = _join(inputs, form)
+    if form == "numeric":
+        _check_finite(seen, raw.names)
     return Examples.of(
-        _join(inputs, form),
+        seen,
         indices,
         keys=np.concatenate(keys),
         classes=classes,
@@ -206,23 +243,59 @@ def _in_memory(
 
 def class_indices(targets: Sequence[Any], classes: tuple[str, ...] | None) -> tuple[Tensor, tuple[str, ...] | None]:
     """Targets as int64 class indices, and the classes' names; strings are numbered in the sorted order of names."""
-    first = targets[0]
-    if first is None:
+    lacking = [target is None for target in targets]
+    if all(lacking):
         raise InputError("the dataset has no targets: name the column that holds them (targets=)")
-    if isinstance(first, str):
-        names = classes or tuple(sorted(set(targets)))
+    if any(lacking):
+        raise _missing(lacking, "target")
+    if isinstance(targets[0], str):
+        names = classes or tuple(sorted({target for target in targets if isinstance(target, str)}))
         numbers = {name: number for number, name in enumerate(names)}
-        unknown = sorted({str(target) for target in targets if target not in numbers})
+        unknown = sorted({str(target) for target in targets if not isinstance(target, str) or target not in numbers})
         if unknown:
             raise LabelError(f"label {unknown[0]!r} is none of the {len(names)} classes: map or drop it first")
         return torch.tensor([numbers[target] for target in targets]), names
-    array = np.asarray([target.item() if isinstance(target, Tensor) else target for target in targets])
+    plain = [_untensored(target) for target in targets]
+    try:
+        array = np.asarray(plain)
+    except ValueError:  # lists of unequal length
+        array = np.asarray(None)
     if array.ndim != 1 or array.dtype.kind not in "biu":
+        odd = next((target for target in plain if not isinstance(target, (int, np.integer))), plain[0])
         raise LabelError(
-            f"a target is {first!r}: expected a class index or a class name for every example (where targets are "
+            f"a target is {odd!r}: expected a class index or a class name for every example (where targets are "
             "numbers to be met, build Examples.of)"
         )
     return torch.from_numpy(array.astype(np.int64)), classes
+
+
+def _untensored(target: Any) -> Any:
+    if not isinstance(target, Tensor):
+        return target
+    return target.item() if target.numel() == 1 else target.tolist()
+
+
+def _missing(lacking: Sequence[bool], what: str) -> InputError:
+    """What to say of the rows that lack something: which is the first, and how many there are."""
+    rows = np.flatnonzero(lacking)
+    return InputError(
+        f"row {rows[0]} has no {what} ({len(rows):,} of {len(lacking):,} rows lack one): fill it in, or drop such rows",
+        row=int(rows[0]),
+        count=len(rows),
+    )
+
+
+def _called(what: str, names: Sequence[str]) -> str:
+    return f"{what} for {names[0]!r}" if names else what
+
+
+def _check_finite(inputs: Tensor, names: Sequence[str]) -> None:
+    """Raise `InputError` for rows of numbers [N, ...] of which one is missing, in the columns called ``names``."""
+    finite = inputs.reshape(len(inputs), -1).isfinite()
+    lacking = ~finite.all(dim=1)
+    if bool(lacking.any()):
+        place = int(finite[lacking][0].int().argmin())
+        raise _missing(lacking.tolist(), _called("finite value", names[place:] if len(names) > 1 else names))
 
 
 def _renumbered(

@@ -19,6 +19,7 @@ from typing import Any
 
 import datasets
 import numpy as np
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 from PIL import Image
 from torch.utils.data import ConcatDataset, DataLoader, Subset, TensorDataset
@@ -26,6 +27,7 @@ from torchvision.datasets import CIFAR10, CIFAR100, EMNIST, KMNIST, MNIST, Fashi
 from torchvision.datasets.folder import default_loader
 
 from commentary_hub.data._columns import Columns, find_columns, pick, sample_columns
+from commentary_hub.data._examples import Examples
 from commentary_hub.errors import InputError
 
 Indices = NDArray[np.int64]
@@ -37,6 +39,8 @@ class RawExamples(ABC):
     """Raw (value, target) pairs, a map-style dataset itself; ``classes`` names the classes where the dataset does."""
 
     classes: tuple[str, ...] | None = None
+    names: tuple[str, ...] = ()
+    """The columns that an example is made of, where the dataset has columns."""
     identity: str | None = None
     """Equal for equal examples in equal order, told without reading them; ``None`` where that can't be known."""
 
@@ -82,11 +86,17 @@ class Wrapping:
 def raw_examples(dataset: Any, *, inputs: str | None = None, targets: str | None = None) -> RawExamples:
     """See past the transforms of a map-style ``dataset``; ``inputs`` and ``targets`` name columns where it has some.
 
-    Raises `InputError` for an empty dataset, one without length or items, or columns that cannot be told.
+    Raises `InputError` for an empty dataset, one without length or items, columns that cannot be told, or `Examples`,
+    which hold what a student sees.
     """
     if isinstance(dataset, RawExamples):
         return dataset
     check_opened(dataset)
+    if isinstance(dataset, Examples):
+        raise InputError(
+            "these examples are opened already, and hold what a student sees instead of the raw examples: use them as "
+            "they are (a part of them is examples.subset), or give the dataset that they were opened from"
+        )
     if isinstance(dataset, Wrapping):
         return raw_examples(dataset.source, inputs=inputs, targets=targets)
     if isinstance(dataset, datasets.Dataset):
@@ -108,7 +118,7 @@ def raw_examples(dataset: Any, *, inputs: str | None = None, targets: str | None
 
 
 def check_opened(dataset: Any) -> None:
-    """Raise `InputError` for what only stands for a dataset: its name, a dictionary of splits, a loader of batches."""
+    """Raise `InputError` for what only stands for a dataset: a name, a dictionary of splits, a loader, a data frame."""
     if isinstance(dataset, (str, bytes, os.PathLike)):
         raise InputError(f"{str(dataset)!r} is a name and no dataset: open it first, as with datasets.load_dataset")
     if isinstance(dataset, Mapping):
@@ -116,6 +126,8 @@ def check_opened(dataset: Any) -> None:
         raise InputError(f"{type(dataset).__name__} holds several datasets ({names}): give one of them")
     if isinstance(dataset, DataLoader):
         raise InputError("a DataLoader gives batches: give its dataset, and make a DataLoader of what comes back")
+    if type(dataset).__name__ == "DataFrame":  # of pandas or polars, which need not be installed
+        raise InputError("a DataFrame is no dataset of examples: use datasets.Dataset.from_pandas(df), or from_polars")
 
 
 class _Table(RawExamples):
@@ -130,7 +142,9 @@ class _Table(RawExamples):
         self._rows = plain
         self._all = dataset.with_format(None)
         self.classes = columns.classes
-        self.identity = digest("table", dataset._fingerprint, repr(columns))
+        self.names = columns.inputs
+        files = _linked_identity(plain, columns.inputs[0]) if columns.form == "image" else ""
+        self.identity = None if files is None else digest("table", dataset._fingerprint, repr(columns), files)
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -178,8 +192,15 @@ class _Items(RawExamples):
         return len(self._dataset)
 
     def read(self, rows: Indices) -> tuple[list[Any], list[Any]]:
-        pairs = [pick(self._dataset[row], self._names) for row in rows.tolist()]
+        pairs = [self._pair(row) for row in rows.tolist()]
         return [value for value, _ in pairs], [target for _, target in pairs]
+
+    def _pair(self, row: int) -> tuple[Any, Any]:
+        sample = self._dataset[row]
+        try:
+            return pick(sample, self._names)
+        except InputError as error:
+            raise InputError(f"row {row}: {error}", row=row) from None
 
 
 class _Selected(RawExamples):
@@ -271,6 +292,26 @@ def _files_identity(dataset: Any) -> str | None:
         status = Path(path).stat()
         parts += [str(Path(path).resolve()), str(status.st_size), str(status.st_mtime_ns), str(target)]
     return digest("files", *parts)
+
+
+def _linked_identity(table: datasets.Dataset, column: str) -> str | None:
+    """Names, sizes and times of the files that a column of pictures only names ("" where it holds them all).
+
+    A table's fingerprint stays the same when such a file is written anew. ``None`` where one cannot be looked at.
+    """
+    cells = table.data.column(column)
+    unread = pc.and_(pc.is_null(pc.struct_field(cells, "bytes")), pc.is_valid(pc.struct_field(cells, "path")))
+    paths = pc.filter(pc.struct_field(cells, "path"), unread).to_pylist()
+    if not paths:
+        return ""
+    hasher = hashlib.blake2b(str(Path.cwd()).encode(), digest_size=16)  # relative paths begin there
+    try:
+        for path in paths:
+            status = os.stat(path)  # noqa: PTH116  (a Path for each of a million pictures takes longer than this)
+            hasher.update(f"\0{path}\0{status.st_size}\0{status.st_mtime_ns}".encode())
+    except (OSError, ValueError):
+        return None
+    return hasher.hexdigest()
 
 
 def _memory_identity(dataset: Any) -> str | None:

@@ -16,10 +16,11 @@ from commentary_hub.errors import LabelError, SplitError
 def split_examples(examples: Examples, sizes: Mapping[str, int], *, seed: int) -> dict[str, Examples]:
     """Disjoint, stratified, shuffled parts of ``examples``: name → part with ``sizes[name]`` examples.
 
-    Each part holds the classes in the proportions of the whole, as exactly as whole numbers allow (examples with a
-    target for each token are taken as one class); what is left over belongs to no part. Of examples with equal content
-    only the first takes part, so that no example can sit in two parts. The same seed gives the same parts on every
-    machine. Raises `SplitError` when a part would be empty, the parts ask for more than there is, or a class runs out.
+    Each part holds the classes in the proportions of the whole, as exactly as whole numbers allow; where a class runs
+    out, the others fill its places. Examples with a target for each token, or with numbers as targets, are taken as one
+    class. What is left over belongs to no part. Of examples with equal content only the first takes part, so that no
+    example can sit in two parts. The same seed gives the same parts on every machine. Raises `SplitError` when a part
+    would be empty, or the parts ask for more than there is.
 
     >>> import torch
     >>> keys = np.arange(160, dtype=np.uint8).reshape(10, 16)
@@ -41,7 +42,8 @@ def split_examples(examples: Examples, sizes: Mapping[str, int], *, seed: int) -
             available=len(first),
         )
     rng = np.random.default_rng(seed)
-    labels = examples.targets if examples.targets.dim() == 1 else torch.zeros(len(examples), dtype=torch.int64)
+    classed = examples.targets.dim() == 1 and not examples.targets.is_floating_point()
+    labels = examples.targets if classed else torch.zeros(len(examples), dtype=torch.int64)
     targets = labels.numpy()[first]
     pools = {int(label): rng.permutation(first[targets == label]) for label in np.unique(targets)}
     shares = np.array([len(pool) for pool in pools.values()], dtype=np.float64) / len(first)
@@ -74,8 +76,29 @@ def check_same_classes(**parts: Examples) -> None:
             )
 
 
+def check_comparable(**parts: Examples) -> None:
+    """Raise `SplitError` naming the first two parts whose keys say nothing about each other.
+
+    One example has other keys under another salt, and in another form: the pixels of a picture as numbers.
+    """
+    for (one, left), (other, right) in combinations(parts.items(), 2):
+        if left.salt_check != right.salt_check:
+            raise SplitError(
+                f"{one} and {other} cannot be compared, as they are not salted alike: open them with the same salt=",
+                splits=(one, other),
+            )
+        if left.form != right.form:
+            raise SplitError(
+                f"{one} and {other} cannot be compared, as one holds {left.form} and the other {right.form} examples: "
+                "open them from the same kind of dataset (Examples.of is told the form of its keys by form=)",
+                splits=(one, other),
+            )
+
+
 def check_disjoint(**parts: Examples) -> None:
     """Raise `SplitError` naming the first two parts that share an example (by content key), and how many.
+
+    Parts whose keys cannot be compared are refused too (`check_comparable`).
 
     >>> keys = np.zeros((1, 16), dtype=np.uint8)
     >>> one = Examples.of(torch.zeros(1, 2), torch.tensor([0]), keys=keys)
@@ -86,6 +109,7 @@ def check_disjoint(**parts: Examples) -> None:
     for name, part in parts.items():
         if len(part) == 0:
             raise SplitError(f"split {name!r} is empty", split=name)
+    check_comparable(**parts)
     for (one, left), (other, right) in combinations(parts.items(), 2):
         shared = shared_keys(left.keys, right.keys)
         if shared:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from commentary_hub.data import Examples, check_disjoint, shared_keys
+from commentary_hub.data import Examples, check_comparable, check_disjoint, shared_keys
 from commentary_hub.errors import EvidenceError
 from commentary_hub.evidence._arms import Arm
 from commentary_hub.evidence._optimisers import Schedule, TunedOptimiser, TunedSGD
@@ -49,8 +49,9 @@ def compare(
     ``progress(done, total, what)`` is called after each piece; ``pieces`` keeps finished pieces, so that an
     interrupted comparison goes on where it was.
 
-    Raises `SplitError` where selection, test and an arm's examples overlap, `EvidenceError` for settings that measure
-    nothing. Cost: students · arms · (tuning_seeds · rates + seeds) · steps student steps, many at once.
+    Raises `SplitError` where selection, test and an arm's examples overlap or cannot be compared, `EvidenceError` for
+    settings that measure nothing. Cost: students · arms · (tuning_seeds · rates + seeds) · steps student steps, many at
+    once.
     """
     own_seeds = tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds)
     budget = Budget(steps, batch_size, optimiser or TunedSGD(), schedule)
@@ -188,6 +189,7 @@ def check_comparison(
     check_disjoint(selection=selection, test=test)
     for arm in arms:
         for name, part in (("selection", selection), ("test", test)):
+            check_comparable(**{f"arm {arm.name!r}": arm.examples, name: part})
             shared = shared_keys(arm.examples.keys, part.keys)
             if shared:
                 raise EvidenceError(

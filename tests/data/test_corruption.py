@@ -43,6 +43,11 @@ def test_a_share_is_a_fraction(digits):
         corrupt_labels(digits, 50, noise="pairwise", seed=0)
 
 
+def test_a_noise_that_does_not_exist_is_not_another_one(digits):
+    with pytest.raises(InputError, match="noise is 'symetric': choose one of pairwise, symmetric"):
+        corrupt_labels(digits, 0.5, noise="symetric", seed=0)
+
+
 def test_long_tails_fall_geometrically_and_follow_the_seed():
     examples = open_examples("sklearn:digits")
     few = long_tailed(examples, 20, seed=1)

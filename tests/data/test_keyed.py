@@ -110,6 +110,27 @@ def test_whatever_changes_the_keys_misses_the_cache(tmp_path, own_cache):
     assert len(list(own_cache.iterdir())) == 4
 
 
+def test_pictures_that_a_table_only_names_are_known_by_their_files(tmp_path, monkeypatch):
+    """The table's fingerprint stays the same when a file is written anew."""
+    monkeypatch.chdir(tmp_path)
+    pictures = np.random.default_rng(0).integers(0, 256, (3, 4, 4), dtype=np.uint8)
+    for number in (0, 1):
+        Image.fromarray(pictures[number]).save(f"{number}.png")
+    rows = {"image": ["0.png", str(tmp_path / "1.png"), None]}
+    table = Dataset.from_dict(rows).cast_column("image", ImageFeature()).select([0, 1])
+    before = raw_examples(table)
+    assert before.identity is not None
+    assert before.identity == raw_examples(table).identity
+    assert np.array_equal(dataset_keys(before)[0], content_keys(pictures[:2]))
+    Image.fromarray(pictures[2]).save("1.png")
+    os.utime("1.png", ns=(1, 1))
+    after = raw_examples(table)
+    assert after.identity != before.identity
+    assert np.array_equal(dataset_keys(after)[0], content_keys(pictures[[0, 2]]))
+    (tmp_path / "1.png").unlink()
+    assert raw_examples(table).identity is None
+
+
 @pytest.mark.parametrize("dataset", [TensorDataset(X, Y), [(x, 0) for x in X[:3]], Subset(TensorDataset(X, Y), [1])])
 def test_what_does_not_say_what_it_holds_is_not_cached(dataset, own_cache):
     assert raw_examples(dataset).identity is None

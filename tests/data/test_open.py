@@ -3,9 +3,10 @@
 import os
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
-from datasets import ClassLabel, Dataset, Features, Value
+from datasets import ClassLabel, Dataset, Features, Value, load_dataset
 from datasets import Image as ImageFeature
 from PIL import Image
 from sklearn.datasets import load_digits
@@ -102,6 +103,25 @@ def test_a_hub_id_is_looked_for_among_local_copies_and_keeps_its_name(tmp_path, 
     assert [bytes(key) for key in plain.keys] == [content_key(picture) for picture in PICTURES[:3]]
     assert [bytes(key) for key in other.keys] == [content_key(picture) for picture in PICTURES[3:]]
     assert len(open_examples("ada/pictures", config="other", split="test")) == 6
+    with pytest.raises(InputError, match="no configuration 'nope': it has other, plain"):
+        open_examples("ada/pictures", config="nope")
+
+
+def test_a_file_and_a_stored_dataset_have_one_split(tmp_path):
+    table().to_parquet(tmp_path / "rows.parquet")
+    with pytest.raises(InputError, match=r"Unknown split \"test\". Should be one of \['train'\]"):
+        open_examples(tmp_path / "rows.parquet", split="test")
+    assert len(open_examples(tmp_path / "rows.parquet", split="train[:2]")) == 2
+    table().save_to_disk(tmp_path / "stored")
+    assert len(open_examples(tmp_path / "stored")) == 6
+    with pytest.raises(InputError, match="holds the split 'train' alone"):
+        open_examples(tmp_path / "stored", split="test")
+    load_dataset("parquet", data_files={"test": str(tmp_path / "rows.parquet")}, split="test[:3]").save_to_disk(
+        tmp_path / "slice"
+    )
+    assert open_examples(tmp_path / "slice", split="test").identity.split == "test"
+    with pytest.raises(InputError, match=r"holds the split 'test\[:3\]' alone"):
+        open_examples(tmp_path / "slice")
 
 
 def test_a_revision_and_other_names_do_not_come_from_local_copies(tmp_path, monkeypatch):
@@ -174,11 +194,66 @@ def test_corrected_labels_change_target_digests_alone():
         (Dataset.from_dict({"text": ["a"], "label": [-1]}), LabelError, "-1"),
         (iter([1]), InputError, "map-style"),
         ([object()], InputError, "expected"),
+        (pd.DataFrame({"a": [1.0], "label": [0]}), InputError, r"datasets.Dataset.from_pandas\(df\)"),
+        ([{"x": [1.0], "label": 0}, {"x": [2.0]}], InputError, "row 1: a sample has 'x' and no 'label'"),
+        ([([1.0], [0]), ([2.0], [0, 1])], LabelError, r"a target is \[0\]: expected a class index"),
+        ([([1.0], torch.tensor([0, 1]))], LabelError, r"a target is \[0, 1\]: expected a class index"),
+        ([([1.0], 0), ([2.0], 0.5)], LabelError, "a target is 0.5: expected a class index"),
+        ([([1.0], "oak"), ([2.0], [1])], LabelError, r"label '\[1\]' is none of the 1 classes"),
     ],
 )
 def test_what_cannot_be_opened_is_refused(dataset, error, message):
     with pytest.raises(error, match=message):
         open_examples(dataset)
+
+
+@pytest.mark.parametrize("size", [32, (0, 0), (4,), (4, 4.5), "44"])
+def test_a_size_is_two_whole_numbers(size):
+    with pytest.raises(InputError, match="two whole numbers"):
+        open_examples(table(), size=size)
+
+
+def test_numbers_beside_a_text_are_not_dropped_without_a_word():
+    rows = Dataset.from_dict({"a": [1.0, 2.0], "b": [3, 4], "colour": ["red", "blue"], "label": [0, 1]})
+    with pytest.raises(InputError, match=r"the text 'colour' or the numbers 'a', 'b'\? Name one column \(inputs=\)"):
+        open_examples(rows)
+    assert open_examples(rows, inputs="colour").form == "text"
+    assert open_examples(rows.remove_columns("colour")).inputs.tolist() == [[1, 3], [2, 4]]
+    assert open_examples(rows.rename_column("colour", "text")).form == "text"
+    assert open_examples(rows.remove_columns(["a", "b"])).form == "text"
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"a": [1, 2, 3], "b": [1, None, None]}, r"row 1 has no finite value for 'b' \(2 of 3 rows lack one\)"),
+        ({"a": [1.0, 2.0, float("inf")]}, r"row 2 has no finite value for 'a' \(1 of 3"),
+        ({"x": [[0.5, 1.0], [0.5, None], [1.0, 1.0]]}, r"row 1 has no finite value for 'x' \(1 of 3"),
+        ({"x": [[1, 2], [1, 2], [None, 2]]}, r"row 2 has no value for 'x' \(1 of 3"),
+        ({"x": [None, [0.5], [0.5]]}, r"row 0 has no value for 'x' \(1 of 3"),
+        ({"text": [None, "a", None]}, r"row 0 has no value for 'text' \(2 of 3"),
+        ({"text": ["a", "b", "c"], "label": [0, None, 1]}, r"row 1 has no target \(1 of 3"),
+        ({"text": ["a", "b", "c"], "label": ["yes", "no", None]}, r"row 2 has no target \(1 of 3"),
+        ({"text": ["a", "b", "c"], "label": [None, None, None]}, r"no targets: name the column"),
+    ],
+)
+def test_what_is_missing_is_counted_and_its_first_row_named(columns, message):
+    with pytest.raises(InputError, match=message):
+        open_examples(Dataset.from_dict({"label": [0, 1, 0], **columns}))
+
+
+def test_numbers_that_are_missing_in_pairs_are_told_by_their_row():
+    with pytest.raises(InputError, match=r"row 1 has no finite value \(1 of 2 rows lack one\): fill it in, or drop"):
+        open_examples([(np.zeros(2), 0), (np.array([0.0, np.nan]), 1)])
+
+
+def test_examples_are_not_opened_twice():
+    """What they hold is scaled for a student: its keys would be nobody's."""
+    examples = open_examples("sklearn:digits", limit=20)
+    for again in (open_examples, open_raw, raw_examples):
+        for dataset in (examples, Subset(examples, [0]), ConcatDataset([examples, examples])):
+            with pytest.raises(InputError, match="opened already"):
+                again(dataset)
 
 
 def test_a_picture_that_is_none_is_named():
@@ -222,6 +297,34 @@ def test_bad_splits_are_refused():
         split_examples(digits, {"a": 60, "b": 41}, seed=0)
     with pytest.raises(SplitError, match="share 10 examples"):
         check_disjoint(train=digits.subset(range(20)), test=digits.subset(range(10, 30)))
+
+
+def test_a_class_that_runs_out_leaves_its_places_to_others():
+    targets = torch.tensor([1] + [0] * 9)
+    examples = Examples.of(torch.zeros(10, 1), targets, keys=content_keys(np.arange(10.0)[:, None]))
+    parts = split_examples(examples, {"a": 6, "b": 4}, seed=0)
+    assert [len(part) for part in parts.values()] == [6, 4]
+    assert sum(int(part.targets.sum()) for part in parts.values()) == 1
+
+
+@pytest.mark.timeout(20)
+def test_numbers_to_be_met_are_split_as_one_class():
+    targets = torch.linspace(0, 1, 10)
+    examples = Examples.of(targets[:, None], targets, keys=content_keys(targets[:, None].numpy()))
+    parts = split_examples(examples, {"a": 6, "b": 4}, seed=0)
+    assert sorted(torch.cat([part.targets for part in parts.values()]).tolist()) == targets.tolist()
+    check_disjoint(**parts)
+
+
+def test_parts_whose_keys_say_nothing_about_each_other_are_refused():
+    digits = open_examples("sklearn:digits", limit=20)
+    salted = open_examples("sklearn:digits", limit=20, salt="a salt of sixteen")
+    with pytest.raises(SplitError, match=r"train and test cannot be compared, as they are not salted alike: .* salt="):
+        check_disjoint(train=digits, test=salted)
+    with pytest.raises(SplitError, match="one holds numeric and the other image examples"):
+        check_disjoint(train=digits, test=open_examples(table()))
+    plain = [Examples.of(one.inputs, one.targets, keys=one.keys) for one in (digits.subset([0]), digits.subset([1]))]
+    check_disjoint(one=plain[0], other=plain[1])
 
 
 def test_raw_examples_are_opened_by_name_and_are_a_dataset_themselves():

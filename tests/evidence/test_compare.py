@@ -37,6 +37,7 @@ def examples(count, seed):
 
 TRAIN, TRUSTED, SELECTION, TEST = examples(240, 0), examples(12, 1), examples(60, 2), examples(200, 3)
 NOISY, MISTAKEN = corrupt_labels(TRAIN, 0.5, noise="pairwise", seed=0)
+SALTED = replace(SELECTION, salt_check="0" * 16)
 RIGHT = (~MISTAKEN).float() * 0.9 + 0.05
 SETTINGS = {"selection": SELECTION, "test": TEST, "steps": 40, "batch_size": 32, "learning_rates": [0.02, 0.1]}
 
@@ -163,6 +164,12 @@ def _never(*args, **options):
         ({"test": SELECTION}, SplitError, "selection and test share 60"),
         ({"test": TRAIN}, EvidenceError, "trains on 240 of the test examples"),
         ({"selection": TRUSTED}, EvidenceError, "trains on 12 of the selection"),
+        ({"selection": SALTED}, SplitError, "not salted alike"),
+        (
+            {"selection": SALTED, "test": replace(TEST, salt_check="0" * 16)},
+            SplitError,
+            "arm 'none' and selection cannot be compared",
+        ),
         ({"seeds": 1}, EvidenceError, "at least 2 seeds"),
         ({"seeds": [3, 3]}, EvidenceError, "all different"),
         ({"seeds": [0, TUNING_SEED]}, EvidenceError, "the higher ones are for tuning"),

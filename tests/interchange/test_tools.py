@@ -140,7 +140,7 @@ def test_names_of_examples_find_them_in_any_order(tmp_path):
     features = Features({"x": List(Value("float64")), "label": ClassLabel(num_classes=10), "uid": Value("string")})
     table = Dataset.from_dict({"x": X.tolist(), "label": Y.tolist(), "uid": names}, features=features)
     with pytest.raises(InputError, match="ids="):
-        import_scores(tmp_path / "a", scores, table, name="named")
+        import_scores(tmp_path / "a", scores, table, name="named", inputs="x")
     with pytest.raises(InputError, match="'name'"):
         import_scores(tmp_path / "a", scores, table, name="named", ids="name", inputs="x")
     with pytest.raises(InputError, match="no columns"):

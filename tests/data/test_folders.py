@@ -1,0 +1,91 @@
+"""Folders of pictures: no class and no file is taken for a split, and nothing is left out without a word."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from commentary_hub.data import content_key, open_examples
+from commentary_hub.errors import InputError
+
+rng = np.random.default_rng(0)
+
+
+@pytest.fixture(autouse=True)
+def _cache_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Makes a folder of these pictures, and says which key each of them has."""
+
+    def make(*names):
+        keys = {}
+        for name in names:
+            path = tmp_path / "pictures" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            picture = rng.integers(0, 256, (4, 5, 3), dtype=np.uint8)
+            Image.fromarray(picture).save(path, format="png")
+            keys[content_key(picture)] = path.parent.name
+        return tmp_path / "pictures", keys
+
+    return make
+
+
+def classes_by_key(examples):
+    return {bytes(key): examples.classes[label] for key, label in zip(examples.keys, examples.targets, strict=True)}
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["oak/a_train_1.png", "oak/b.png", "elm/test.png"],
+        ["train/a.png", "plane/b.png", "plane/c.PNG"],
+        ["test/a.png", "exam/b.png"],
+        ["oak/a.png", "oak/b.png"],
+    ],
+    ids=["a split in a file's name", "a class called train", "a class called test", "one class"],
+)
+def test_a_folder_for_each_class_is_one_split_whatever_its_names_are(folder, names):
+    place, keys = folder(*names)
+    (place / "notes.txt").write_text("not a picture")
+    (place / ".hidden").mkdir()
+    (place / ".hidden" / "d.png").write_bytes(b"")
+    examples = open_examples(place)
+    assert classes_by_key(examples) == keys
+    assert examples.classes == tuple(sorted(set(keys.values())))
+    with pytest.raises(InputError, match="Unknown split"):
+        open_examples(place, split="test")
+    with pytest.raises(InputError, match="nope"):
+        open_examples(place, config="nope")
+
+
+def test_folders_named_after_splits_are_these_splits(folder):
+    place, keys = folder("train/oak/a.png", "train/test/b.png", "train/elm/test.png", "valid-1/oak/d.png")
+    train, validation = open_examples(place), open_examples(place, split="validation")
+    assert classes_by_key(train) | classes_by_key(validation) == keys
+    assert (len(train), len(validation)) == (3, 1)
+    assert train.classes == validation.classes == ("elm", "oak", "test")
+    assert len(open_examples(place, split="train[:2]")) == 2
+
+
+def test_metadata_says_what_pictures_are(folder):
+    place, keys = folder("train/a.png", "train/b.png", "test/c.png")
+    (place / "train" / "metadata.jsonl").write_text('{"file_name": "a.png", "label": 3}\n')
+    (place / "test" / "metadata.jsonl").write_text('{"file_name": "c.png", "label": 5}\n')
+    train, test = open_examples(place), open_examples(place, split="test")
+    assert (train.targets.tolist(), test.targets.tolist()) == ([3], [5])
+    assert {bytes(train.keys[0]), bytes(test.keys[0])} < set(keys)
+
+
+def test_a_card_says_which_files_are_which_split(folder):
+    place, _ = folder("oak/train_1.png", "elm/b.png", "oak/more.png")
+    files = "- config_name: small\n  data_files:\n  - split: train\n    path: ['oak/more.png', 'elm/b.png']\n"
+    (place / "README.md").write_text(f"---\nconfigs:\n{files}---\n")
+    assert len(open_examples(place, config="small")) == 2
+
+
+def test_pictures_that_are_in_no_split_are_named_by_their_number(folder):
+    place, _ = folder("train/oak/a.png", "train/elm/b.png", "more/oak/c.png")
+    with pytest.raises(InputError, match=r"holds 3 pictures, its splits another number \(train 2\)"):
+        open_examples(place)
