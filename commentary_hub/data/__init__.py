@@ -20,7 +20,7 @@ from commentary_hub.data._keys import (
     target_digest,
     target_digests,
 )
-from commentary_hub.data._open import LOCAL_COPIES, class_indices, open_examples, open_raw
+from commentary_hub.data._open import LOCAL_COPIES, class_indices, class_names, open_examples, open_raw
 from commentary_hub.data._raw import RawExamples, Wrapping, raw_examples
 from commentary_hub.data._splits import check_disjoint, check_same_classes, shared_keys, split_examples
 from commentary_hub.data._stream import StreamReader, numbered
@@ -43,6 +43,7 @@ __all__ = [
     "check_disjoint",
     "check_same_classes",
     "class_indices",
+    "class_names",
     "content_form",
     "content_key",
     "content_keys",

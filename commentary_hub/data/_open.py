@@ -210,7 +210,7 @@ def class_indices(targets: Sequence[Any], classes: tuple[str, ...] | None) -> tu
     if first is None:
         raise InputError("the dataset has no targets: name the column that holds them (targets=)")
     if isinstance(first, str):
-        names = classes or tuple(sorted(set(targets)))
+        names = classes or _distinct_names(targets)
         numbers = {name: number for number, name in enumerate(names)}
         unknown = sorted({str(target) for target in targets if target not in numbers})
         if unknown:
@@ -223,6 +223,24 @@ def class_indices(targets: Sequence[Any], classes: tuple[str, ...] | None) -> tu
             "numbers to be met, build Examples.of)"
         )
     return torch.from_numpy(array.astype(np.int64)), classes
+
+
+def class_names(raw: RawExamples) -> tuple[str, ...] | None:
+    """The names by which `open_examples` numbers the classes of ``raw``: its own, or targets that are strings, sorted.
+
+    ``None`` where targets are numbers without names. Raises `LabelError` where only some targets are strings. Cost: one
+    pass over the raw examples where targets must be looked at.
+    """
+    if raw.classes or not isinstance(raw.read(np.array([0]))[1][0], str):
+        return raw.classes
+    return _distinct_names([target for _, targets in raw.chunks() for target in targets])
+
+
+def _distinct_names(targets: Sequence[Any]) -> tuple[str, ...]:
+    others = [target for target in targets if not isinstance(target, str)]
+    if others:
+        raise LabelError(f"some targets are class names, {others[0]!r} is none: map or drop it first")
+    return tuple(sorted(set(targets)))
 
 
 def _renumbered(
