@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import textwrap
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,6 +20,25 @@ from commentary_hub.manifest import EVIDENCE_NAME, Evidence, Manifest, verify_fo
 
 if TYPE_CHECKING:
     from commentary_hub.data import Examples, RawExamples
+    from commentary_hub.insight import Ranked
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """Examples, and the dataset as it holds them: ``whole`` says that they are all of it in its order."""
+
+    examples: Examples
+    raw: RawExamples
+    whole: bool
+
+    def rows(self, positions: list[int]) -> dict[int, int]:
+        """The dataset's rows with the examples at ``positions``; of equal examples the first, as a split takes it."""
+        if self.whole or not positions:
+            return {position: position for position in positions}
+        from commentary_hub import data
+
+        keys, _ = data.dataset_keys(self.raw, classes=self.raw.classes)
+        return {at: int((keys == self.examples.keys[at]).all(axis=1).argmax()) for at in positions}
 
 
 def register(app: typer.Typer) -> None:
@@ -127,38 +146,48 @@ def measurements_table(evidence: Evidence) -> Table:
 
 
 def _examples_table(end: str, found: list[dict[str, Any]]) -> Table:
-    table = Table("example", "label", "weight", "what it is", title=f"The {len(found)} examples of {end} weight")
+    table = Table("row", "label", "weight", "what it is", title=f"The {len(found)} examples of {end} weight")
     for one in found:
         table.add_row(f"{one['position']:,}", cell(one["label"]), f"{one['weight']:.3f}", cell(one["summary"]))
     return table
 
 
-def _opened(
-    folder: Path, dataset: str | None, *, split: str, config: str | None, recipe: bool
-) -> tuple[Examples, RawExamples | None] | None:
-    """The examples that are asked for, and the same before they were changed for a student (by position)."""
+def _opened(folder: Path, dataset: str | None, *, split: str, config: str | None, recipe: bool) -> _Opened | None:
+    """The examples that are asked for: a dataset, or the part of the recipe's that the commentary speaks of."""
     if dataset is None and not recipe:
         return None
     from commentary_hub import artefact, data, recipes  # heavy, and only for this option
 
     if dataset is not None:
         raw, _ = data.open_raw(dataset, split=split, config=config)
-        return data.open_examples(dataset, split=split, config=config), raw
+        return _Opened(data.open_examples(dataset, split=split, config=config), raw, whole=True)
     stored = artefact.load(folder)
-    parts = recipes.open_parts(recipes.recipe_of(stored).data)
+    section = recipes.recipe_of(stored).data
+    parts = recipes.open_parts(section)
     shown = parts.train if stored.rows is not None else parts.test or parts.validation
-    return shown, None
+    place = section.dataset
+    raw, _ = data.open_raw(
+        str(Path(place).expanduser()) if place.startswith("~") else place,
+        split=(section.validation_split or section.split) if shown is parts.validation else section.split,
+        config=section.config,
+        revision=section.revision,
+        inputs=section.inputs,
+        targets=section.targets,
+    )
+    return _Opened(shown, raw, whole=False)
 
 
-def _ends(folder: Path, opened: tuple[Examples, RawExamples | None], top: int) -> dict[str, list[dict[str, Any]]]:
+def _ends(folder: Path, opened: _Opened, top: int) -> dict[str, list[dict[str, Any]]]:
     from commentary_hub import artefact, insight
 
-    examples, raw = opened
-    sides = zip(("highest", "lowest"), insight.ranked(artefact.load(folder), examples, top), strict=True)
-    return {
-        end: [asdict(one) | {"summary": "" if raw is None else _summary(raw[one.position][0])} for one in found]
-        for end, found in sides
-    }
+    highest, lowest = insight.ranked(artefact.load(folder), opened.examples, top)
+    rows = opened.rows([one.position for one in highest + lowest])
+
+    def said(one: Ranked) -> dict[str, Any]:
+        row = rows[one.position]
+        return asdict(one) | {"position": row, "summary": _summary(opened.raw[row][0])}
+
+    return {"highest": [said(one) for one in highest], "lowest": [said(one) for one in lowest]}
 
 
 def _summary(value: Any) -> str:
@@ -174,14 +203,12 @@ def _summary(value: Any) -> str:
     return f"{shape[0]} numbers" if len(shape) == 1 else f"numbers {list(shape)}"
 
 
-def _draw(
-    folder: Path, opened: tuple[Examples, RawExamples | None] | None, pictures: Path | None, *, attach: bool
-) -> list[Path]:
+def _draw(folder: Path, opened: _Opened | None, pictures: Path | None, *, attach: bool) -> list[Path]:
     from commentary_hub import artefact, insight
 
     if pictures is not None and pictures.exists() and not pictures.is_dir():
         raise UsageError(f"{pictures} is a file: name a folder for the pictures")
-    drawn = insight.pictures(artefact.load(folder), None if opened is None else opened[0])
+    drawn = insight.pictures(artefact.load(folder), None if opened is None else opened.examples)
     written = []
     if attach and drawn:
         artefact.attach(folder, plots=drawn)

@@ -20,7 +20,7 @@ from commentary_hub.data._keys import (
     target_digest,
     target_digests,
 )
-from commentary_hub.data._open import LOCAL_COPIES, class_indices, open_examples, open_raw
+from commentary_hub.data._open import LOCAL_COPIES, open_examples, open_raw
 from commentary_hub.data._raw import RawExamples, Wrapping, raw_examples
 from commentary_hub.data._splits import (
     check_comparable,
@@ -30,6 +30,7 @@ from commentary_hub.data._splits import (
     split_examples,
 )
 from commentary_hub.data._stream import StreamReader, numbered
+from commentary_hub.data._targets import class_indices, class_names
 from commentary_hub.data._text import CHARACTERS, characters, tokenise
 
 __all__ = [
@@ -50,6 +51,7 @@ __all__ = [
     "check_disjoint",
     "check_same_classes",
     "class_indices",
+    "class_names",
     "content_form",
     "content_key",
     "content_keys",

@@ -18,8 +18,9 @@ from commentary_hub.data._examples import Examples
 from commentary_hub.data._folders import declares_configs, load_folder
 from commentary_hub.data._keys import Form, canonical_picture, content_form, content_keys, salt_check
 from commentary_hub.data._raw import RawExamples, raw_examples
+from commentary_hub.data._targets import called, class_indices, missing_rows, renumbered
 from commentary_hub.data._text import tokenise
-from commentary_hub.errors import InputError, LabelError, ShapeError
+from commentary_hub.errors import InputError, ShapeError
 from commentary_hub.manifest import DatasetIdentity
 
 DIGITS = "sklearn:digits"
@@ -218,7 +219,7 @@ def _in_memory(
     for values, labels in raw.chunks(np.arange(count)):
         if any(value is None for value in values):
             everything = (value for part, _ in raw.chunks(np.arange(count)) for value in part)
-            raise _missing([value is None for value in everything], _called("value", raw.names[:1]))
+            raise missing_rows([value is None for value in everything], called("value", raw.names[:1]))
         form = form or content_form(values[0])
         keys.append(content_keys(values, salt=salt))
         inputs.append(_picture_batch(values, size) if form == "image" else values)
@@ -226,7 +227,7 @@ def _in_memory(
         if progress is not None:
             progress(len(values))
     assert form is not None
-    indices, classes = _renumbered(*class_indices(targets, raw.classes), classes)
+    indices, classes = renumbered(*class_indices(targets, raw.classes), classes)
     seen = _join(inputs, form)
     if form == "numeric":
         _check_finite(seen, raw.names)
@@ -241,78 +242,13 @@ def _in_memory(
     )
 
 
-def class_indices(targets: Sequence[Any], classes: tuple[str, ...] | None) -> tuple[Tensor, tuple[str, ...] | None]:
-    """Targets as int64 class indices, and the classes' names; strings are numbered in the sorted order of names."""
-    lacking = [target is None for target in targets]
-    if all(lacking):
-        raise InputError("the dataset has no targets: name the column that holds them (targets=)")
-    if any(lacking):
-        raise _missing(lacking, "target")
-    if isinstance(targets[0], str):
-        names = classes or tuple(sorted({target for target in targets if isinstance(target, str)}))
-        numbers = {name: number for number, name in enumerate(names)}
-        unknown = sorted({str(target) for target in targets if not isinstance(target, str) or target not in numbers})
-        if unknown:
-            raise LabelError(f"label {unknown[0]!r} is none of the {len(names)} classes: map or drop it first")
-        return torch.tensor([numbers[target] for target in targets]), names
-    plain = [_untensored(target) for target in targets]
-    try:
-        array = np.asarray(plain)
-    except ValueError:  # lists of unequal length
-        array = np.asarray(None)
-    if array.ndim != 1 or array.dtype.kind not in "biu":
-        odd = next((target for target in plain if not isinstance(target, (int, np.integer))), plain[0])
-        raise LabelError(
-            f"a target is {odd!r}: expected a class index or a class name for every example (where targets are "
-            "numbers to be met, build Examples.of)"
-        )
-    return torch.from_numpy(array.astype(np.int64)), classes
-
-
-def _untensored(target: Any) -> Any:
-    if not isinstance(target, Tensor):
-        return target
-    return target.item() if target.numel() == 1 else target.tolist()
-
-
-def _missing(lacking: Sequence[bool], what: str) -> InputError:
-    """What to say of the rows that lack something: which is the first, and how many there are."""
-    rows = np.flatnonzero(lacking)
-    return InputError(
-        f"row {rows[0]} has no {what} ({len(rows):,} of {len(lacking):,} rows lack one): fill it in, or drop such rows",
-        row=int(rows[0]),
-        count=len(rows),
-    )
-
-
-def _called(what: str, names: Sequence[str]) -> str:
-    return f"{what} for {names[0]!r}" if names else what
-
-
 def _check_finite(inputs: Tensor, names: Sequence[str]) -> None:
     """Raise `InputError` for rows of numbers [N, ...] of which one is missing, in the columns called ``names``."""
     finite = inputs.reshape(len(inputs), -1).isfinite()
     lacking = ~finite.all(dim=1)
     if bool(lacking.any()):
         place = int(finite[lacking][0].int().argmin())
-        raise _missing(lacking.tolist(), _called("finite value", names[place:] if len(names) > 1 else names))
-
-
-def _renumbered(
-    indices: Tensor, found: tuple[str, ...] | None, wanted: tuple[str, ...] | None
-) -> tuple[Tensor, tuple[str, ...] | None]:
-    """Class indices by the names that were ``found``, by those that are ``wanted``."""
-    numbered = bool(((indices >= 0) & (indices < len(found or ()))).all())  # what is not is refused later
-    if wanted is None or found is None or found == wanted or not numbered:
-        return indices, wanted or found
-    places = {name: number for number, name in enumerate(wanted)}
-    used = sorted(set(indices.tolist()))
-    unknown = [found[number] for number in used if found[number] not in places]
-    if unknown:
-        raise LabelError(f"class {unknown[0]!r} of the dataset is none of classes= ({', '.join(wanted)})")
-    table = torch.full((len(found),), -1)
-    table[used] = torch.tensor([places[found[number]] for number in used])
-    return table[indices], wanted
+        raise missing_rows(lacking.tolist(), called("finite value", names[place:] if len(names) > 1 else names))
 
 
 def _picture_batch(values: list[Any], size: tuple[int, int] | None) -> list[Tensor]:

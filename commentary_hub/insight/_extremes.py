@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from commentary_hub.artefact import StoredCommentary
 from commentary_hub.data import Examples
 from commentary_hub.errors import InputError, WrongDataset
-from commentary_hub.insight._canvas import class_label
+from commentary_hub.insight._canvas import class_label, short
+from commentary_hub.insight._labels import label_words
 from commentary_hub.insight._samples import samples
 from commentary_hub.insight._thumbnails import thumbnails
 from commentary_hub.reuse import match_rows
@@ -61,7 +62,8 @@ def extremes(examples: Examples, weights: NDArray[np.float64]) -> dict[str, tupl
 
 def _grid(examples: Examples, chosen: NDArray[np.int64], weights: NDArray[np.float64], *, title: str) -> bytes:
     part = examples.subset(np.ascontiguousarray(chosen))
-    labels = [class_label(part.classes, int(target), limit=_NAME_LIMIT) for target in part.targets]
+    names = part.classes and tuple(class_label(part.classes, at, limit=_NAME_LIMIT) for at in range(len(part.classes)))
+    labels = [short(label_words(target, names), _NAME_LIMIT) for target in part.targets]
     gap = " · " if max(map(len, labels)) <= _ONE_LINE else "\n"
     captions = [f"{label}{gap}{weight:.2f}" for label, weight in zip(labels, weights, strict=True)]
     return thumbnails(part.inputs, captions, title=title)

@@ -12,6 +12,7 @@ from commentary_hub.artefact import StoredCommentary
 from commentary_hub.commentaries import Batch, ExampleWeights, WeightNetwork
 from commentary_hub.data import Examples
 from commentary_hub.insight._extremes import as_numbers, known_rows
+from commentary_hub.insight._labels import label_words
 from commentary_hub.insight._weights import Weights
 
 _STAGES = 16
@@ -42,8 +43,7 @@ def ranked(stored: StoredCommentary, examples: Examples, count: int) -> tuple[li
     order = known[np.argsort(means[known], kind="stable")]
 
     def said(position: int) -> Ranked:
-        target = int(examples.targets[position])
-        label = str(target) if examples.classes is None else examples.classes[target]
+        label = label_words(examples.targets[position], examples.classes)
         return Ranked(position, label, float(means[position]))
 
     return [said(int(at)) for at in order[::-1][:count]], [said(int(at)) for at in order[:count]]

@@ -14,12 +14,14 @@ from torch.nn import functional
 
 from commentary_hub.data import Examples
 from commentary_hub.insight._canvas import short
+from commentary_hub.insight._labels import label_words
 from commentary_hub.insight._thumbnails import displayed
 
 COLUMNS, ROWS = 16, 4
 KEYWORD = "commentary-samples"
 """The name of the PNG text chunk: JSON of ``columns``, ``rows`` and ``samples``, [content key, weight, label] each."""
 _SIDE, _SMALLEST = 32, 20
+_LABEL_LIMIT = 40
 _SHADES = 96  # a palette keeps the sheet of a colour dataset below 80 kB
 
 
@@ -36,7 +38,7 @@ def samples(examples: Examples, weights: NDArray[np.float64]) -> tuple[bytes, st
         "columns": COLUMNS,
         "rows": -(-count // COLUMNS),
         "samples": [
-            [bytes(key).hex(), round(float(weight), 6), _label(part.classes, int(target))]
+            [bytes(key).hex(), round(float(weight), 6), short(label_words(target, part.classes), _LABEL_LIMIT)]
             for key, weight, target in zip(part.keys, weights[chosen], part.targets, strict=True)
         ],
     }
@@ -46,10 +48,6 @@ def samples(examples: Examples, weights: NDArray[np.float64]) -> tuple[bytes, st
     _sheet(part.inputs).save(buffer, "PNG", pnginfo=info, optimize=True)
     low, high = weights[chosen[0]], weights[chosen[-1]]
     return buffer.getvalue(), f"{count} examples from the lowest weight, {low:.2f}, to the highest, {high:.2f}."
-
-
-def _label(classes: tuple[str, ...] | None, target: int) -> str:
-    return short(classes[target], 40) if classes is not None and 0 <= target < len(classes) else str(target)
 
 
 def _sheet(pictures: Tensor) -> Image.Image:

@@ -31,12 +31,15 @@ def export(
     Without ``dataset`` a line for each row of the table, in its order: ``key`` and ``target`` (hexadecimal digests) and
     ``weight``, or ``weight_0`` … for several stages, as they are stored, in (0, 1). With ``dataset`` (and the
     ``options`` of `bind`) a line for each example, in the dataset's order, as `Binding.export` writes it. Only tables
-    of weights can be exported: raises `InputError` for other kinds and other endings. Memory is bounded.
+    of weights can be exported: raises `InputError` for other kinds, other endings and folders that do not exist. Memory
+    is bounded.
     """
     stored = commentary if isinstance(commentary, StoredCommentary) else load(commentary)
     target = Path(path)
     if target.suffix.lower() not in {".parquet", ".csv"}:
         raise InputError(f"{target} is none of .parquet, .csv: choose one of these endings")
+    if not target.parent.is_dir():
+        raise InputError(f"the folder {target.parent} of {target.name} does not exist: make it first, or name another")
     table = stored.commentary
     if not isinstance(table, ExampleWeights) or stored.rows is None:
         raise InputError(f"{stored.manifest.name} is of kind {stored.manifest.kind!r} and has no table of weights")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -13,12 +15,13 @@ from numpy.typing import NDArray
 from commentary_hub import artefact
 from commentary_hub.artefact import Rows
 from commentary_hub.commentaries import ExampleWeights
-from commentary_hub.data import content_form, dataset_keys, fingerprint, open_raw, salt_check
+from commentary_hub.data import RawExamples, class_names, content_form, dataset_keys, fingerprint, open_raw, salt_check
 from commentary_hub.errors import InputError
 from commentary_hub.interchange._scores import Scores, Values
-from commentary_hub.manifest import DatasetBinding, FileDigest, KeyScheme, Manifest, Parent
+from commentary_hub.manifest import MAX_MANIFEST_BYTES, NAME, DatasetBinding, FileDigest, KeyScheme, Manifest, Parent
 
 Scale = Literal["share", "rank"]
+_LONGEST_NAME = 4096  # in a manifest
 _EDGE = 1e-4  # weights lie in (0, 1): sigmoid of a finite number
 
 
@@ -47,15 +50,21 @@ def import_scores(
     them. Examples without a score get no row. How scores become weights: see `weights_of`. ``manifest.parents`` records
     the file's name and SHA-256, the tool and the measure.
 
-    Raises `InputError` where scores and dataset do not fit, or where nobody says what a high score means. Cost: one
-    pass over the raw examples.
+    Raises `InputError` where scores and dataset do not fit, for a name that no commentary can have, or where nobody
+    says what a high score means. Cost: one pass over the raw examples, two where targets are strings.
     """
+    if not re.fullmatch(NAME, name):
+        raise InputError(
+            f"{name!r} is no name of a commentary: give up to 96 letters, digits, dots, dashes and underscores, a "
+            "letter or digit first (name=)"
+        )
     weights = weights_of(scores, useful=useful, scale=scale)
     raw, identity = open_raw(
         dataset, split=split, config=config, revision=revision, known_as=known_as, inputs=inputs, targets=targets
     )
     positions = scores.positions(len(raw), raw.column(ids) if isinstance(ids, str) else ids)
-    keys, digests = dataset_keys(raw, classes=raw.classes, salt=salt)
+    classes = _classes(raw)
+    keys, digests = dataset_keys(raw, classes=classes, salt=salt)
     if digests is None:
         raise InputError("the dataset has no targets: name the column that holds them (targets=)")
     table = ExampleWeights(rows=len(weights))
@@ -70,7 +79,7 @@ def import_scores(
             salted=salt is not None,
             salt_check=None if salt is None else salt_check(salt),
         ),
-        classes=raw.classes,
+        classes=classes,
     )
     origin = f"{scores.tool} {scores.measure}"
     return artefact.save(
@@ -84,6 +93,14 @@ def import_scores(
         licence=licence,
         description=f"Weights from the scores of another tool ({origin}) for {len(weights):,} examples; not learned.",
     )
+
+
+def _classes(raw: RawExamples) -> tuple[str, ...] | None:
+    """The classes' names; ``None`` for targets that are texts to be written, which no manifest has room for."""
+    names = class_names(raw)
+    longest = max(map(len, names or ()), default=0)
+    fits = longest <= _LONGEST_NAME and len(json.dumps(names)) < MAX_MANIFEST_BYTES // 2
+    return names if names == raw.classes or fits else None
 
 
 def weights_of(scores: Scores, *, useful: bool | None = None, scale: Scale | None = None) -> Values:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from commentary_hub.errors import InputError, ShapeError
 
 Values = NDArray[np.float64]
+_MOST_DIGITS = 18  # such a number fits int64
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,13 +45,16 @@ class Scores:
         if not np.isfinite(self.values).all():
             wrong = int((~np.isfinite(self.values)).sum())
             raise InputError(f"{self.path}: {wrong:,} values of {self.measure} are no finite numbers: drop these rows")
+        unnamed = sum(place is None or place == "" or isinstance(place, (list, dict)) for place in self.places)
+        if unnamed:
+            raise InputError(f"{self.path}: {unnamed:,} examples have neither name nor position: drop these rows")
         if len(set(self.places)) < len(self.places):
             raise InputError(f"{self.path}: some examples have several values of {self.measure}: keep one for each")
 
     def positions(self, size: int, ids: Sequence[object] | None) -> NDArray[np.int64]:
         """The position [N] in a dataset of ``size`` examples of each score; ``ids`` are the examples' names there.
 
-        Raises `InputError` where a place is none of the dataset's.
+        Raises `InputError` where a place is none of the dataset's, or where two are the same one.
         """
         if ids is None:
             return self._as_positions(size)
@@ -75,20 +79,35 @@ class Scores:
                 "dataset, and the split, that was scored",
                 size=size,
             )
-        try:
-            positions = np.array([int(place) for place in self.places], dtype=np.int64)
-        except (ValueError, OverflowError):
+        named = [place for place in self.places if not _is_position(place)]
+        if named:
             raise InputError(
-                f"{self.path} names its examples ({self.places[0]!r} …): say which column of the dataset holds these "
-                "names (ids=)"
-            ) from None
-        if int(positions.min()) < 0 or int(positions.max()) >= size:
+                f"{self.path} names its examples ({named[0]!r} is no position 0, 1, 2 …): say which column of the "
+                "dataset holds these names (ids=)"
+            )
+        positions = np.array([int(place) for place in self.places], dtype=np.int64)
+        if len(np.unique(positions)) < len(positions):
+            raise InputError(f"{self.path}: some positions are there twice, spelt differently: keep one of each")
+        if int(positions.max()) >= size:
             raise InputError(
                 f"{self.path} scores the examples {int(positions.min()):,} to {int(positions.max()):,}, the dataset "
                 f"has {size:,}: give the dataset, and the split, that was scored",
                 size=size,
             )
         return positions
+
+
+def _is_position(place: object) -> bool:
+    """Whether what a tool calls an example is a whole number from 0 on.
+
+    >>> [_is_position(place) for place in (7, 7.0, "7", 2.5, -1, "1_2", True)]
+    [True, True, True, False, False, False, False]
+    """
+    if isinstance(place, str):
+        return place.isascii() and place.isdecimal() and len(place) <= _MOST_DIGITS
+    if isinstance(place, bool) or not isinstance(place, (int, float, np.integer)):
+        return False
+    return bool(0 <= place < 10**_MOST_DIGITS and place == int(place))
 
 
 def column(path: Path, table: Mapping[str, Any], measure: str) -> Values:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,13 @@ import pyarrow.json
 import pyarrow.parquet
 
 from commentary_hub.errors import InputError
-from commentary_hub.interchange._scores import Scores, column
+from commentary_hub.interchange._scores import Scores, Values, column
 
 _CARTOGRAPHY = {"confidence": True, "correctness": True, "variability": True, "threshold_closeness": True}
+_INDICES = ("", "Unnamed: 0", "__index_level_0__", "index")
+"""How a table's columns are called that pandas made of its index."""
+_LABELS = frozenset({"label", "labels", "targets", "y"})
+_PLACES = frozenset({"id", "ids", "idx", "index", "indices", "positions"})
 
 
 def read_scores(tool: str, path: str | Path, *, measure: str | None = None) -> Scores:
@@ -25,7 +29,8 @@ def read_scores(tool: str, path: str | Path, *, measure: str | None = None) -> S
     tool          file                                            measures (the first is the default)
     ============  ==============================================  ======================================================
     cleanlab      ``Datalab.save``'s folder or its issues.csv,    ``label_score``, any other ``*_score``: shares in
-                  or ``get_issues()`` as CSV or parquet           [0, 1], high is good
+                  or ``get_issues()`` as CSV or parquet, sorted   [0, 1], high is good
+                  and filtered only with its index
     cartography   ``td_metrics.jsonl``                            ``confidence`` [0, 1], ``correctness``,
                                                                   ``variability``, ``threshold_closeness``: high is
                                                                   kept; ``forgetfulness``: low is kept
@@ -36,7 +41,8 @@ def read_scores(tool: str, path: str | Path, *, measure: str | None = None) -> S
                                                                   ``labels``, else name it; what high means is open
     ============  ==============================================  ======================================================
 
-    Raises `InputError` for a file that is none of this, and what `Scores` raises.
+    Tables that name their examples (``guid``, ``sample_id``, the index of cleanlab's) may be in any order; the others
+    are in the dataset's. Raises `InputError` for a file that is none of this, and what `Scores` raises.
     """
     if tool not in TOOLS:
         raise InputError(f"no reader for {tool!r}: choose one of {', '.join(TOOLS)}", tool=tool)
@@ -45,7 +51,7 @@ def read_scores(tool: str, path: str | Path, *, measure: str | None = None) -> S
         raise InputError(f"{found} does not exist: name the file with the scores", path=found)
     try:
         return TOOLS[tool](found, measure)
-    except (OSError, ValueError, EOFError, pa.ArrowInvalid) as error:
+    except (OSError, ValueError, LookupError, TypeError, EOFError, pa.ArrowException) as error:
         if isinstance(error, InputError):
             raise
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -60,8 +66,23 @@ def _cleanlab(path: Path, measure: str | None) -> Scores:
         others = ", ".join(each for each in table if each.endswith("_score"))
         advice = f"choose another of {others} (measure=)" if others else "give the issues that cleanlab's Datalab found"
         raise InputError(f"{file} has no 'label_score', so nobody looked for label issues: {advice}")
-    values = column(file, table, name)
-    return Scores("cleanlab", name, file, values, range(len(values)), useful=True, unit=name.endswith("_score"))
+    values, places = _by_index(file, table, column(file, table, name))
+    return Scores("cleanlab", name, file, values, places, useful=True, unit=name.endswith("_score"))
+
+
+def _by_index(path: Path, table: Mapping[str, Any], values: Values) -> tuple[Values, Sequence[Any]]:
+    """The values and the examples that they are of, as the table's index says, which is the order without one."""
+    indices = [table[name] for name in _INDICES if name in table]
+    if not indices:
+        return values, range(len(values))
+    if any(other != indices[0] for other in indices):
+        names = ", ".join(repr(name) for name in _INDICES if name in table)
+        raise InputError(f"{path} has several indices ({names}): keep the one that holds the dataset's positions")
+    places = indices[0]
+    if set(places) != set(range(len(values))):
+        return values, places
+    # No place is left out, so this is a whole dataset: as a range it is refused for a larger one, as another split is.
+    return values[np.argsort(places)], range(len(values))
 
 
 def _cartography(path: Path, measure: str | None) -> Scores:
@@ -100,16 +121,23 @@ def _npz(path: Path, measure: str | None) -> Scores:
     with archive:
         arrays = {name: archive[name] for name in archive.files}
     numbers = [name for name, array in arrays.items() if array.ndim == 1 and array.dtype.kind in "iuf"]
-    candidates = [name for name in numbers if name not in {"label", "labels", "targets", "y"}]
+    candidates = [name for name in numbers if name not in _LABELS | _PLACES]
     if measure is None and len(candidates) != 1:
         raise InputError(f"{path} holds {', '.join(candidates) or 'no arrays of scores'}: choose one (measure=)")
     name = measure or candidates[0]
     values = column(path, arrays, name)
+    for other in _PLACES & set(numbers) - {name}:
+        # Places of the scores or their order from the best on: what it is decides which example gets which score.
+        if len(arrays[other]) == len(values) and not np.array_equal(arrays[other], np.arange(len(values))):
+            raise InputError(
+                f"{path} holds {other!r} beside {name!r}, which may say whose score is where: save the scores without "
+                "it, in the dataset's order"
+            )
     return Scores("npz", name, path, values, range(len(values)), useful=None, unit=False)
 
 
 def _table(path: Path) -> Mapping[str, Any]:
-    """A CSV, JSON lines or parquet file as columns of Python values."""
+    """A CSV, JSON lines or parquet file as columns of Python values; "" is the index of a pandas table."""
     suffix = path.suffix.lower()
     if suffix == ".csv":
         table = pyarrow.csv.read_csv(path)
@@ -119,7 +147,18 @@ def _table(path: Path) -> Mapping[str, Any]:
         table = pyarrow.parquet.read_table(path)
     else:
         raise InputError(f"{path} is no .csv, .jsonl or .parquet file: export the scores as one of these", path=path)
-    return {name: table[name].to_pylist() for name in table.column_names}
+    return {name: table[name].to_pylist() for name in table.column_names} | _noted_index(table)
+
+
+def _noted_index(table: pa.Table) -> dict[str, list[Any]]:
+    """The index that pandas notes in a parquet file, under the name that it has in a CSV file."""
+    noted = (table.schema.pandas_metadata or {}).get("index_columns", [])
+    if len(noted) != 1:
+        return {}
+    if isinstance(noted[0], str):
+        return {"": table[noted[0]].to_pylist()}
+    steps = range(noted[0]["start"], noted[0]["stop"], noted[0]["step"])
+    return {"": list(steps)} if len(steps) == len(table) else {}
 
 
 TOOLS: Mapping[str, Callable[[Path, str | None], Scores]] = {

@@ -97,6 +97,44 @@ def test_the_outermost_examples_are_listed_in_order(weighed):
         assert words in text
 
 
+def row_of(key):
+    """The first row of the digits with this content key."""
+    return (open_examples("sklearn:digits").keys == key).all(axis=1).nonzero()[0][0]
+
+
+def test_weighed_examples_of_the_recipe_are_said_by_their_row_in_the_dataset(tmp_path):
+    text = RECIPE.format(kind="example_weights", parameters="{}")
+    train = recipes.open_parts(recipes.Recipe.from_toml(text).data).train
+    table = ExampleWeights(rows=60)
+    with torch.no_grad():
+        table.logits.copy_(torch.linspace(-2, 2, 60)[:, None])
+    binding = DatasetBinding(identity=train.identity, rows=60, key=KeyScheme(form="numeric"), classes=train.classes)
+    rows, kept = Rows(train.keys, train.target_digests), {"loss_reduction": "mean", "recipe_toml": text}
+    save(tmp_path, table, name="digits", dataset=binding, rows=rows, **kept)
+    answer = json.loads(shown(tmp_path, "--examples", "--top", 3, "--json"))["examples"]
+    for end, places in (("highest", (59, 58, 57)), ("lowest", (0, 1, 2))):
+        assert [one["position"] for one in answer[end]] == [row_of(train.keys[place]) for place in places]
+        assert [one["label"] for one in answer[end]] == [str(int(train.targets[place])) for place in places]
+        assert {one["summary"] for one in answer[end]} == {"64 numbers"}
+    assert f"{answer['highest'][0]['position']:,}" in shown(tmp_path, "--examples", "--top", 3)
+
+
+def test_examples_that_a_network_weighs_are_said_by_their_row_in_the_split_that_taught_it(tmp_path):
+    digits = open_examples("sklearn:digits")
+    for split, rows in (("train", slice(0, 200)), ("validation", slice(200, 400))):
+        table = {"x": digits.inputs[rows].flatten(1).tolist(), "label": digits.targets[rows].tolist()}
+        Dataset.from_dict(table).to_parquet(tmp_path / "data" / f"{split}.parquet")
+    text = RECIPE.format(kind="weight_network", parameters=NETWORK).replace("test = 20\n", "")
+    text = text.replace("sklearn:digits", str(tmp_path / "data")).replace("[[", 'validation_split = "validation"\n[[')
+    recipes.run(recipes.Recipe.from_toml(text), tmp_path / "one", recipe_toml=text)
+    answer = json.loads(shown(tmp_path / "one", "--examples", "--top", 20, "--json"))["examples"]
+    checked = open_examples(tmp_path / "data", split="validation")
+    found = [one["position"] for one in answer["highest"] + answer["lowest"]]
+    taught = recipes.open_parts(recipes.Recipe.from_toml(text).data).validation
+    assert {bytes(key) for key in checked.keys[found]} == {bytes(key) for key in taught.keys}
+    assert [one["label"] for one in answer["highest"]] == [str(int(checked.targets[at])) for at in found[:20]]
+
+
 def test_texts_are_quoted_and_harmless(tmp_path):
     texts = [f"[bold]sentence[/] number {number}" for number in range(6)]
     data = Dataset.from_dict({"text": texts, "label": [0, 1] * 3})

@@ -1,14 +1,20 @@
 """Blends, masks and weight networks as pictures."""
 
+import io
+import json
+
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from commentary_hub.commentaries import AttentionMask, Batch, LabelBlend, WeightNetwork
+from commentary_hub.commentaries import AttentionMask, Batch, ExampleWeights, LabelBlend, WeightNetwork
 from commentary_hub.data import Examples, content_keys, open_examples
 from commentary_hub.errors import ShapeError
-from commentary_hub.insight import pictures
+from commentary_hub.insight import pictures, ranked
 from commentary_hub.insight._blends import heat_map
+from commentary_hub.insight._canvas import short
+from commentary_hub.insight._samples import KEYWORD
 from commentary_hub.manifest import Iterations
 from tests.insight.pictured import check_picture, stored
 
@@ -89,3 +95,28 @@ def test_rows_without_pictures_have_weights_all_the_same(tmp_path):
     examples = Examples.of(inputs, torch.arange(20) % 2, keys=content_keys(inputs.numpy()))
     one = stored(tmp_path, WeightNetwork("mlp", settings={"inputs": 5, "hidden": []}, progress=False))
     assert list(pictures(one, examples)) == ["weights.png"]
+
+
+@pytest.mark.parametrize(
+    ("targets", "words"),
+    [
+        ((torch.arange(60).reshape(20, 3) % 7 < 3).float(), {"0", "0, 1, 2", "0, 1", "none", "1, 2", "2"}),
+        (torch.linspace(2.87, 4.77, 20), {f"{2.87 + 0.1 * at:.4g}" for at in range(20)}),
+        (torch.full((20, 9), 0.125), {", ".join(["0.125"] * 8) + ", …"}),
+        (torch.tensor([[1, 0, -100]] * 20), {"1, 0"}),
+        (torch.tensor([[-100, -100]] * 20), {"none"}),
+    ],
+)
+def test_targets_that_are_no_classes_are_said_as_they_are(tmp_path, targets, words):
+    pictured = digits().subset(range(20))
+    examples = Examples.of(pictured.inputs, targets, keys=pictured.keys)
+    table = ExampleWeights(rows=20)
+    with torch.no_grad():
+        table.logits.copy_(torch.linspace(-2, 2, 20)[:, None])
+    one = stored(tmp_path, table, examples=examples)
+    highest, lowest = ranked(one, examples, 10)
+    assert {found.label for found in highest + lowest} == words
+    found = pictures(one, examples)
+    check_picture(found["highest.png"][0], alt=found["highest.png"][1])
+    described = json.loads(Image.open(io.BytesIO(found["samples.png"][0])).text[KEYWORD])
+    assert {label for *_, label in described["samples"]} == {short(word, 40) for word in words}

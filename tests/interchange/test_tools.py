@@ -2,50 +2,22 @@
 
 import hashlib
 import json
-from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet
 import pytest
 import torch
 from datasets import ClassLabel, Dataset, Features, List, Value
-from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_predict
 from torch.utils.data import TensorDataset
 
 from commentary_hub.artefact import load
-from commentary_hub.errors import InputError, ShapeError
+from commentary_hub.data import open_examples
+from commentary_hub.errors import InputError, LabelError, ShapeError
 from commentary_hub.interchange import TOOLS, export, import_scores, read_scores, weights_of
 from commentary_hub.reuse import bind
-
-WRITTEN = Path(__file__).parent / "written"
-SIZE = 40
-DIGITS = load_digits()
-X, Y = DIGITS.data[:SIZE], DIGITS.target[:SIZE]
-
-
-def dataset(order=None):
-    order = np.arange(SIZE) if order is None else order
-    return TensorDataset(torch.from_numpy(X[order]), torch.from_numpy(Y[order]))
-
-
-def bound_weights(folder, order):
-    """The stored weights of the examples in another order, undone, times their mean."""
-    binding = bind(load(folder), dataset(order))
-    assert binding.counts.found == SIZE
-    weights = torch.empty(SIZE)
-    weights[torch.from_numpy(order)] = binding.weights()
-    return weights.numpy()
-
-
-def check(folder, expected):
-    order = np.random.default_rng(3).permutation(SIZE)
-    assert bound_weights(folder, order) == pytest.approx(expected / expected.mean(), rel=1e-5)
-
-
-def ranks(values):
-    return (np.argsort(np.argsort(values)) + 0.5) / len(values)
+from tests.interchange.scored import DIGITS, SIZE, WRITTEN, X, Y, bound_weights, check, dataset, ranks
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -117,6 +89,39 @@ def test_difficulty_scores_in_an_archive_need_to_be_told_what_high_means(tmp_pat
     assert read_scores("npz", tmp_path / "two.npz", measure="b").values.tolist() == difficulty.tolist()
 
 
+def named_digits(path, names):
+    Dataset.from_dict({"x": X.tolist(), "label": names}).to_parquet(path)
+    return path
+
+
+def test_names_as_labels_are_numbered_as_the_opened_dataset_numbers_them(tmp_path):
+    names = [f"digit {number}" for number in Y]
+    path = named_digits(tmp_path / "named.parquet", names)
+    import_scores(tmp_path / "a", read_scores("aum", WRITTEN / "aum_values.csv"), path, name="named", inputs="x")
+    stored, opened = load(tmp_path / "a"), open_examples(path, inputs="x")
+    assert stored.manifest.dataset.classes == opened.classes == tuple(sorted(set(names)))
+    assert bind(stored, opened).counts.found == SIZE
+    assert bind(stored, Dataset.from_parquet(str(path)), inputs="x").counts.found == SIZE
+
+
+def test_labels_that_are_long_texts_stay_texts_and_half_of_names_are_refused(tmp_path):
+    path = named_digits(tmp_path / "texts.parquet", [f"{number} " * 3000 for number in range(SIZE)])
+    scores = read_scores("aum", WRITTEN / "aum_values.csv")
+    import_scores(tmp_path / "a", scores, path, name="texts", inputs="x")
+    assert load(tmp_path / "a").manifest.dataset.classes is None
+    assert bind(load(tmp_path / "a"), Dataset.from_parquet(str(path)), inputs="x").counts.found == SIZE
+    path = named_digits(tmp_path / "half.parquet", ["cat", None] * (SIZE // 2))
+    with pytest.raises(LabelError, match="None is none: map or drop it first"):
+        import_scores(tmp_path / "b", scores, path, name="half", inputs="x")
+    with pytest.raises(LabelError, match="None is none: map or drop it first"):
+        open_examples(path, inputs="x")
+
+
+def test_a_name_that_no_commentary_can_have_is_refused_before_the_work(tmp_path):
+    with pytest.raises(InputError, match="'my folder' is no name of a commentary"):
+        import_scores(tmp_path, read_scores("aum", WRITTEN / "aum_values.csv"), "no/dataset", name="my folder")
+
+
 def test_the_origin_is_recorded_and_survives(tmp_path):
     file = WRITTEN / "aum_values.csv"
     import_scores(tmp_path, read_scores("aum", file), dataset(), name="from-aum", known_as="sklearn/digits")
@@ -175,6 +180,7 @@ def test_files_that_do_not_fit_are_refused_with_one_sentence(tmp_path):
     (tmp_path / "nan.csv").write_text("sample_id,aum\n0,nan\n")
     (tmp_path / "words.csv").write_text("sample_id,aum\n0,high\n")
     (tmp_path / "empty.csv").write_text("")
+    (tmp_path / "doubled.csv").write_text("sample_id,aum,aum\n0,1.0,2.0\n")
     np.save(tmp_path / "pickled.npy", np.array([object()]), allow_pickle=True)
     np.save(tmp_path / "flat.npy", np.zeros(4))
     (tmp_path / "broken.npz").write_bytes(b"PK no archive")
@@ -184,6 +190,7 @@ def test_files_that_do_not_fit_are_refused_with_one_sentence(tmp_path):
         ("aum", "nan.csv", "no finite numbers"),
         ("aum", "words.csv", "no numbers"),
         ("aum", "empty.csv", "no file of aum"),
+        ("aum", "doubled.csv", "no file of aum"),
         ("aum", "missing.csv", "does not exist"),
         ("aum", "flat.npy", "no .csv"),
         ("cartography", "nan.csv", "confidence"),
@@ -217,6 +224,8 @@ def test_weights_are_exported_by_key_and_by_example(tmp_path, suffix):
     assert examples["position"] == list(range(SIZE))
     with pytest.raises(InputError, match=r"\.parquet, \.csv"):
         export(stored, tmp_path / "weights.pickle")
+    with pytest.raises(InputError, match=r"nowhere of weights\.csv does not exist: make it first"):
+        export(stored, tmp_path / "nowhere" / "weights.csv")
 
 
 def test_the_command_line_imports_and_exports(tmp_path, capsys):
