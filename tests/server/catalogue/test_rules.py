@@ -13,6 +13,7 @@ from fastapi.testclient import TestClient
 
 from commentary_hub.errors import InputError, TensorFileInvalid
 from commentary_hub_server.rules.catalogue import (
+    Catalogue,
     Commentary,
     Query,
     StoredFile,
@@ -25,6 +26,7 @@ from commentary_hub_server.rules.catalogue import (
     rows_by_range,
     tensor_file,
 )
+from commentary_hub_server.store import connect
 from tests.server.catalogue.artefacts import tensors, weight_rows
 from tests.server.catalogue.seeding import RANKED, MemoryShelf, put_ranked, world
 
@@ -92,6 +94,23 @@ def ranked():
 
 def found(catalogue, *search, **options):
     return [entry.repo_id for entry in catalogue.search(Query(*search, **options)).entries]
+
+
+def test_datasets_methods_and_licences_are_found_in_any_case_of_any_alphabet(tmp_path):
+    catalogue = Catalogue(connect(f"sqlite:///{tmp_path / 'hub.db'}"))
+    catalogue.create()
+    _, other, *_ = world(2)
+    entry = other.search(Query()).entries[0]
+    catalogue.put(replace(entry, repo_id="ada/x", dataset="École/Images", method="Équipe", licence="Œuvre"))
+    catalogue.put(replace(entry, repo_id="ada/y", dataset="İstanbul/ΣΑΣ", method="unrolled"))
+    for query in (
+        {"dataset": "École/Images"}, {"dataset": "éCOLE/IMAGES"}, {"method": "Équipe"}, {"method": "équipe"},
+        {"licence": "Œuvre"}, {"licence": "œUVRE"},
+    ):  # fmt: skip
+        assert found(catalogue, **query) == ["ada/x"], query
+    assert found(catalogue, dataset="İstanbul/ΣΑΣ") == ["ada/y"]
+    assert dict(catalogue.facets(Query(method="équipe"))["licence"]) == {"Œuvre": 1}
+    assert [line.dataset for line in catalogue.datasets(prefix="ÉCO")] == ["École/Images"]
 
 
 def test_words_in_the_name_come_before_those_in_the_dataset_and_in_the_card():
