@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from html import escape
 from typing import TypeVar
@@ -22,8 +23,11 @@ MAX_HEADER_CHARACTERS = 40_000  # of tensors' names, and of metadata, as a page 
 MAX_REVISIONS = 100
 TEXTS = (".json", ".md", ".toml", ".txt", ".csv", ".jsonl", ".yaml", ".yml")
 Shown = TypeVar("Shown")
-_PICTURES = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg", b"GIF8": "image/gif"}
-_PICTURE_NAMES = (".png", ".jpg", ".jpeg", ".gif")
+_PICTURES = {
+    rb"\x89PNG\r\n\x1a\n": "image/png", rb"\xff\xd8\xff": "image/jpeg", rb"GIF8": "image/gif",
+    rb"(?s)RIFF.{4}WEBP": "image/webp",
+}  # fmt: skip
+_PICTURE_NAMES = (".png", ".jpg", ".jpeg", ".gif", ".webp")
 
 
 def add_files(router: APIRouter, site: Site) -> None:
@@ -81,7 +85,7 @@ def _add_pictures(router: APIRouter, site: Site) -> None:
             return site.missing(request)
         first = site.shelf.read(place.repo_id, commit, path, 0, _PIECE)
         # By its first bytes, never by its name: what is not a picture is not served from here.
-        kind = next((kind for magic, kind in _PICTURES.items() if first.startswith(magic)), None)
+        kind = next((kind for magic, kind in _PICTURES.items() if re.match(magic, first)), None)
         if kind is None:
             return site.missing(request)
         policy = {"Content-Security-Policy": "default-src 'none'; sandbox", "X-Content-Type-Options": "nosniff"}
