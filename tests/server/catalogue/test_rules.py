@@ -4,6 +4,7 @@ import io
 import json
 import random
 import struct
+import time
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -235,12 +236,31 @@ def test_a_header_beyond_a_megabyte_is_not_parsed():
 
 
 def test_a_difference_compares_ten_texts_line_by_line():
-    old, new = ({f"{n:02}.txt": f"{n} {word}\n".encode() * 3000 for n in range(12)} for word in ("old", "new"))
+    old, new = ({f"{n:02}.txt": f"{n} {word}\n".encode() * 600 for n in range(12)} for word in ("old", "new"))
     shelf = MemoryShelf()
     before, after = shelf.commit("a/b", old, "1"), shelf.commit("a/b", new, "2")
     changes = difference(shelf, "a/b", before, after)
     assert len(changes) == 12
     assert [bool(one.lines) for one in changes] == [True] * 10 + [False] * 2
+
+
+def test_texts_that_take_long_to_compare_are_compared_one_at_a_time_and_once():
+    """Lines that come again between lines that do not: difflib looks at all of them for each."""
+
+    def text(side):
+        return "".join(f"x{at // 2 % 50}\n" if at % 2 else f"{side} {at}\n" for at in range(2000)).encode()
+
+    shelf, times = MemoryShelf(), []
+    before, after = (
+        shelf.commit("a/b", dict.fromkeys(map("{}.txt".format, range(10)), text(side)), side) for side in "vw"
+    )
+    for _ in range(2):
+        began = time.process_time()
+        changes = difference(shelf, "a/b", before, after)
+        times.append(time.process_time() - began)
+        assert [bool(one.lines) for one in changes] == [True] + [False] * 9
+    assert times[0] < 3
+    assert times[1] < 0.2
 
 
 @pytest.mark.parametrize("data", [b"", b"\x01", struct.pack("<Q", 1 << 60), tensors([])[:-1]])
