@@ -75,6 +75,7 @@ class World:
     quota: Quota
     catalogue: Catalogue
     shelf: RepositoryShelf
+    models: RepositoryShelf
     xet: XetService
     signer: Signer
     secret: str
@@ -151,9 +152,9 @@ def open_world(settings: Settings) -> World:
 
     files.service = XetService(StoredXorbs(objects, leases), index, signer, may_use)
     history = History(engine, objects, leases, indexed=indexer, quota=quota, xet=files)
-    shelf = RepositoryShelf(repositories, history)
+    shelf, models = (RepositoryShelf(repositories, history, kind) for kind in ("dataset", "model"))
     return World(
-        settings, engine, objects, leases, directory, repositories, history, uploads, quota, catalogue, shelf,
+        settings, engine, objects, leases, directory, repositories, history, uploads, quota, catalogue, shelf, models,
         files.service, signer, secret,
     )  # fmt: skip
 
@@ -215,7 +216,7 @@ def build_app(settings: Settings, world: World | None = None) -> FastAPI:
     app.include_router(xet_routes.build_router(world.xet, authorise, admit, doors.base, doors.spools), tags=["xet"])
     app.include_router(hub.build_router(doors))
     app.include_router(
-        pages.build_router(world.catalogue, world.shelf, membership, world.secret, secure=secure),
+        pages.build_router(world.catalogue, world.shelf, world.models, membership, world.secret, secure=secure),
         include_in_schema=False,
     )
     app.add_middleware(Bounded, knows=lambda header: doors.bearer(header).user is not None)

@@ -227,6 +227,24 @@ def test_axe_finds_nothing_serious_and_pages_are_light_and_fit(site, browser, sc
     context.close()
 
 
+def test_outcomes_stay_in_their_column_and_changed_lines_are_marked_to_their_end(site, browser):
+    base, catalogue, _ = site
+    page = browser.new_page(viewport={"width": 1440, "height": 900})
+    page.goto(base)
+    beyond = (
+        "box => [...document.querySelectorAll('.list .outcome')].map((one) => one.getBoundingClientRect().right - box)"
+    )
+    over = page.evaluate(beyond, page.evaluate("document.querySelector('.list').getBoundingClientRect().right"))
+    assert "no difference" in page.inner_text(".list")
+    assert max(over) < 1
+    page.set_viewport_size({"width": 360, "height": 800})
+    page.goto(base + pages(catalogue)["difference"])
+    page.evaluate("document.querySelector('.diff > :last-child').textContent = '+' + 'x'.repeat(200)")
+    widths = page.evaluate("[...document.querySelectorAll('.diff > *')].map((line) => line.offsetWidth)")
+    assert set(widths) == {page.evaluate("document.querySelector('.diff').scrollWidth")}
+    page.close()
+
+
 def test_light_and_dark_follow_the_system_and_the_reader(site, browser):
     base, *_ = site
     ground = "getComputedStyle(document.documentElement).backgroundColor"

@@ -25,6 +25,7 @@ def connect(url: str) -> Engine:
 
     SQLite: write-ahead log with full synchronisation (a commit that returned is on disk), foreign keys, and
     transactions that take the write lock when they begin, so that two writers wait for each other instead of failing.
+    Its ``lower()`` is Python's: no index may be made of it, which other programs could not read.
     """
     if url.startswith("postgresql://"):
         url = "postgresql+psycopg://" + url.removeprefix("postgresql://")
@@ -96,6 +97,12 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
     for pragma in ("busy_timeout=30000", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
+    connection.create_function("lower", 1, _lower, deterministic=True)
+
+
+def _lower(value: Any) -> Any:
+    """SQLite's own knows A to Z alone: what begins with É would be found under no spelling."""
+    return value.lower() if isinstance(value, str) else value
 
 
 def _begin_sqlite(connection: Any) -> None:

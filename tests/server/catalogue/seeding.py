@@ -152,7 +152,9 @@ def world(count=24, *, url="sqlite://", seed=0):
         return accounts.viewer(name)
 
     app.include_router(catalogue_routes.build_router(catalogue, shelf, identify))
-    app.include_router(pages.build_router(catalogue, shelf, accounts, "a secret for tests", secure=False))
+    app.include_router(
+        pages.build_router(catalogue, shelf, MemoryShelf(), accounts, "a secret for tests", secure=False)
+    )
     return app, catalogue, shelf, accounts
 
 

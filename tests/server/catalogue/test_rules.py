@@ -4,6 +4,7 @@ import io
 import json
 import random
 import struct
+import time
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -13,6 +14,7 @@ from fastapi.testclient import TestClient
 
 from commentary_hub.errors import InputError, TensorFileInvalid
 from commentary_hub_server.rules.catalogue import (
+    Catalogue,
     Commentary,
     Query,
     StoredFile,
@@ -25,6 +27,7 @@ from commentary_hub_server.rules.catalogue import (
     rows_by_range,
     tensor_file,
 )
+from commentary_hub_server.store import connect
 from tests.server.catalogue.artefacts import tensors, weight_rows
 from tests.server.catalogue.seeding import RANKED, MemoryShelf, put_ranked, world
 
@@ -92,6 +95,23 @@ def ranked():
 
 def found(catalogue, *search, **options):
     return [entry.repo_id for entry in catalogue.search(Query(*search, **options)).entries]
+
+
+def test_datasets_methods_and_licences_are_found_in_any_case_of_any_alphabet(tmp_path):
+    catalogue = Catalogue(connect(f"sqlite:///{tmp_path / 'hub.db'}"))
+    catalogue.create()
+    _, other, *_ = world(2)
+    entry = other.search(Query()).entries[0]
+    catalogue.put(replace(entry, repo_id="ada/x", dataset="École/Images", method="Équipe", licence="Œuvre"))
+    catalogue.put(replace(entry, repo_id="ada/y", dataset="İstanbul/ΣΑΣ", method="unrolled"))
+    for query in (
+        {"dataset": "École/Images"}, {"dataset": "éCOLE/IMAGES"}, {"method": "Équipe"}, {"method": "équipe"},
+        {"licence": "Œuvre"}, {"licence": "œUVRE"},
+    ):  # fmt: skip
+        assert found(catalogue, **query) == ["ada/x"], query
+    assert found(catalogue, dataset="İstanbul/ΣΑΣ") == ["ada/y"]
+    assert dict(catalogue.facets(Query(method="équipe"))["licence"]) == {"Œuvre": 1}
+    assert [line.dataset for line in catalogue.datasets(prefix="ÉCO")] == ["École/Images"]
 
 
 def test_words_in_the_name_come_before_those_in_the_dataset_and_in_the_card():
@@ -216,12 +236,31 @@ def test_a_header_beyond_a_megabyte_is_not_parsed():
 
 
 def test_a_difference_compares_ten_texts_line_by_line():
-    old, new = ({f"{n:02}.txt": f"{n} {word}\n".encode() * 3000 for n in range(12)} for word in ("old", "new"))
+    old, new = ({f"{n:02}.txt": f"{n} {word}\n".encode() * 600 for n in range(12)} for word in ("old", "new"))
     shelf = MemoryShelf()
     before, after = shelf.commit("a/b", old, "1"), shelf.commit("a/b", new, "2")
     changes = difference(shelf, "a/b", before, after)
     assert len(changes) == 12
     assert [bool(one.lines) for one in changes] == [True] * 10 + [False] * 2
+
+
+def test_texts_that_take_long_to_compare_are_compared_one_at_a_time_and_once():
+    """Lines that come again between lines that do not: difflib looks at all of them for each."""
+
+    def text(side):
+        return "".join(f"x{at // 2 % 50}\n" if at % 2 else f"{side} {at}\n" for at in range(2000)).encode()
+
+    shelf, times = MemoryShelf(), []
+    before, after = (
+        shelf.commit("a/b", dict.fromkeys(map("{}.txt".format, range(10)), text(side)), side) for side in "vw"
+    )
+    for _ in range(2):
+        began = time.process_time()
+        changes = difference(shelf, "a/b", before, after)
+        times.append(time.process_time() - began)
+        assert [bool(one.lines) for one in changes] == [True] + [False] * 9
+    assert times[0] < 3
+    assert times[1] < 0.2
 
 
 @pytest.mark.parametrize("data", [b"", b"\x01", struct.pack("<Q", 1 << 60), tensors([])[:-1]])

@@ -22,7 +22,8 @@ from tests.server.xet.test_hostile import accept_xorb, chunk, lone_shard
 
 SHA = hashlib.sha256(b"secret text").hexdigest()
 PLACES = {
-    "revision": "main", "revision:path": "main", "path": "a.txt", "path:path": "a.txt", "branch": "side", "tag": "v1",
+    "revision": "main", "revision:path": "main", "address:path": "main", "path": "a.txt",
+    "path:path": "a.txt", "branch": "side", "tag": "v1",
     "inside": "x", "permission": "read",
 }  # fmt: skip
 
@@ -43,7 +44,9 @@ GET /api/datasets/{owner}/{name}/lfs-files
 GET /datasets/{owner}/{name}/resolve/{revision}/{path:path}
 HEAD /datasets/{owner}/{name}/resolve/{revision}/{path:path}
 GET /datasets/{owner}/{name}
-GET /datasets/{owner}/{name}/tree/{revision:path}
+GET /datasets/{owner}/{name}/tree/{address:path}
+GET /datasets/{owner}/{name}/commit/{revision}
+GET /datasets/{owner}/{name}/raw/{revision}/{path:path}
 GET /datasets/{owner}/{name}/blob/{revision}/{path:path}
 GET /datasets/{owner}/{name}/picture/{revision}/{path:path}
 GET /datasets/{owner}/{name}/commits/{revision:path}
@@ -60,6 +63,11 @@ POST /api/models/{owner}/{name}/paths-info/{revision}
 GET /api/models/{owner}/{name}/lfs-files
 GET /{owner}/{name}/resolve/{revision}/{path:path}
 HEAD /{owner}/{name}/resolve/{revision}/{path:path}
+GET /{owner}/{name}
+GET /{owner}/{name}/tree/{address:path}
+GET /{owner}/{name}/commit/{revision}
+GET /{owner}/{name}/blob/{revision}/{path:path}
+GET /{owner}/{name}/raw/{revision}/{path:path}
 POST /api/datasets/{owner}/{name}/lfs-files/duplicate
 POST /api/models/{owner}/{name}/lfs-files/duplicate
 """

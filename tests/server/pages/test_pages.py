@@ -8,6 +8,8 @@ import random
 import re
 import shlex
 import struct
+import tracemalloc
+from array import array
 from pathlib import Path
 
 import pytest
@@ -17,7 +19,7 @@ from commentary_hub_server.routes.pages import _charts as charts
 from commentary_hub_server.routes.pages._snippets import endpoint_line, snippets
 from commentary_hub_server.rules.catalogue import (
     Query,
-    blend_ratios,
+    blend_table,
     mixture_shares,
     read_header,
     target_digest,
@@ -176,8 +178,11 @@ def test_blends_and_mixtures_are_read_as_their_kinds_define_them(client, katheri
     def read(start, length):
         return data[start : start + length]
 
-    ratios = blend_ratios(read, read_header(read, len(data)))
-    assert ratios[0] == pytest.approx([1 - 0.5 * sigmoid(-1), 0.75])
+    table = blend_table(read, read_header(read, len(data)), drawn=1, pairs=1)
+    assert (table.count, len(table.shares), len(table.shares[0])) == (2, 1, 1)
+    assert table.shares[0][0] == table.low == pytest.approx(0.5 * sigmoid(-1))
+    assert table.pairs == ((1, 0, table.high),)
+    assert table.high == pytest.approx(0.5 * sigmoid(2))
     vector = tensors([("commentary.logits", "F32", [2], struct.pack("<2f", 0, 1))])
     shares = mixture_shares(lambda s, n: vector[s : s + n], read_header(lambda s, n: vector[s : s + n], len(vector)))
     assert shares == pytest.approx([1 - sigmoid(1), sigmoid(1)])
@@ -188,6 +193,29 @@ def test_blends_and_mixtures_are_read_as_their_kinds_define_them(client, katheri
     assert re.findall(r'<th scope="row">([a-z ]+)</th>', mixture)[-5:] == [
         "encyclopaedia", "source code", "news", "plays", "letters",
     ]  # fmt: skip
+
+
+def test_of_a_thousand_classes_few_numbers_are_kept_and_none_is_read_twice(made, monkeypatch):
+    app, catalogue, shelf, _ = world(4)
+    entry = catalogue.search(Query(kind="label_blend")).entries[0]
+    logits = array("f", [-1.0]) * 1_000_000
+    for at, (row, partner) in enumerate(((7, 7), (998, 3), (3, 998), (500, 501))):
+        logits[1000 * row + partner] = 4.0 - at
+    files = next(files for commit, files in shelf.commits[entry.repo_id] if commit.id == entry.revision)
+    files["commentary.safetensors"] = tensors([("commentary.logits", "F32", [1000, 1000], logits.tobytes())])
+    client, asked, read = TestClient(app), [], shelf.read
+    monkeypatch.setattr(shelf, "read", lambda *what: asked.append(what) or read(*what))
+    tracemalloc.start()
+    page = client.get(f"/datasets/{entry.repo_id}").text
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 30_000_000
+    assert re.findall(r'<th scope="row">(\d+ \+ \d+)', page)[:3] == ["998 + 3", "3 + 998", "500 + 501"]
+    assert page.count('class="cell"') == 1600
+    assert "The first 40 of 1000 classes" in page
+    asked.clear()
+    assert client.get(f"/datasets/{entry.repo_id}").text == page
+    assert "commentary.safetensors" not in [path for _, _, path, *_ in asked]
 
 
 def test_masks_are_shown_by_their_pictures_with_their_captions(client):

@@ -223,11 +223,15 @@ def test_raw_files_and_pictures_are_never_run(made):
     repo = "ada/digits-example-weights-0"
     files = shelf.commits[repo][-1][1]
     files["plots/evil.png"] = b"<html><script>alert(1)</script>"
+    files["plots/evil.webp"] = b"RIFF\0\0\0\0WAVE<script>alert(1)</script>"
+    files["plots/good.webp"] = b"RIFF\n\0\0\0WEBPVP8L"
     files["plots/evil.svg"] = b"<svg xmlns='http://www.w3.org/2000/svg'><script>alert(1)</script></svg>"
     files["page.html"] = b"<script>alert(1)</script>"
     client = TestClient(app)
     assert client.get(f"/datasets/{repo}/picture/main/plots/evil.png").status_code == 404
+    assert client.get(f"/datasets/{repo}/picture/main/plots/evil.webp").status_code == 404
     assert client.get(f"/datasets/{repo}/picture/main/plots/evil.svg").status_code == 404
+    assert client.get(f"/datasets/{repo}/picture/main/plots/good.webp").headers["content-type"] == "image/webp"
     assert "<script>alert" not in client.get(f"/datasets/{repo}/blob/main/page.html").text
     picture = client.get(f"/datasets/{repo}/picture/main/plots/samples.png")
     assert picture.headers["content-type"] == "image/png"

@@ -21,7 +21,7 @@ from commentary_hub_server.rules.catalogue import Commentary, Entry, Place, read
 MAX_PICTURES = 12
 MAX_STUDENTS, MAX_CONTROLS = 8, 16
 _MAX_CARD_BYTES = 1 << 20
-_PICTURES = (".png", ".jpg", ".jpeg", ".gif")
+_PICTURES = (".png", ".jpg", ".jpeg", ".gif", ".webp")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ def _page(site: Site, request: Request, place: Place, entry: Entry, threshold: s
     except (ArtefactError, FileNotFoundError):
         return site.missing(request)
     viewer = site.viewer(request)
-    card = render_card_html(found.card, _picture_base(entry.repo_id, entry.revision, entry.folder))
+    card = render_card_html(found.card, home(entry.repo_id), entry.revision, entry.folder)
     pictures = _pictures(site, found)
     shown = findings(site.shelf, found, _threshold(threshold))
     return site.render(
@@ -105,7 +105,7 @@ def _repository(site: Site, request: Request, place: Place) -> Response:
     if commit is not None:
         try:
             text = site.shelf.read(place.repo_id, commit, CARD_NAME, 0, _MAX_CARD_BYTES).decode(errors="replace")
-            card = render_card_html(text, _picture_base(place.repo_id, commit, ""))
+            card = render_card_html(text, home(place.repo_id), commit)
         except FileNotFoundError:
             card = ""
     inside = site.catalogue.of_repository(place.repo_id, site.viewer(request))
@@ -114,10 +114,6 @@ def _repository(site: Site, request: Request, place: Place) -> Response:
         axis=Axis.over(*(value for one in inside for value in (one.gain_low, one.gain_high))),
         endpoint=endpoint_line(str(request.base_url)),
     )  # fmt: skip
-
-
-def _picture_base(repo_id: str, revision: str, folder: str) -> str:
-    return f"{home(repo_id)}/picture/{revision}/{quote(folder)}".rstrip("/")
 
 
 def _boards(evidence: Evidence | None) -> list[Board]:
@@ -139,7 +135,7 @@ def _boards(evidence: Evidence | None) -> list[Board]:
 def _pictures(site: Site, found: Commentary) -> list[Picture]:
     """Pictures below ``plots/``, with the texts of ``captions.json``."""
     folder = f"{found.prefix}plots/"
-    base = _picture_base(found.repo_id, found.revision, "")
+    base = f"{home(found.repo_id)}/picture/{found.revision}"
     try:
         raw = json.loads(site.shelf.read(found.repo_id, found.revision, f"{folder}captions.json", 0, 1 << 18))
         captions = raw if isinstance(raw, dict) else {}

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from html import escape
 from typing import TypeVar
+from urllib.parse import quote
 
 from fastapi import APIRouter, Request
-from fastapi.responses import Response, StreamingResponse
+from fastapi.responses import RedirectResponse, Response, StreamingResponse
 
 from commentary_hub.errors import TensorFileInvalid
+from commentary_hub_server.routes.hub import plain
 from commentary_hub_server.routes.pages._site import Site
-from commentary_hub_server.rules.catalogue import Place, StoredFile, difference, read_header
+from commentary_hub_server.routes.pages._templates import home
+from commentary_hub_server.rules.catalogue import Place, Shelf, StoredFile, difference, read_header
 
 MAX_FILES = 150
 MAX_TEXT_BYTES = 60_000  # escaped, this stays below a page's 150 kB
@@ -22,23 +26,27 @@ MAX_HEADER_CHARACTERS = 40_000  # of tensors' names, and of metadata, as a page 
 MAX_REVISIONS = 100
 TEXTS = (".json", ".md", ".toml", ".txt", ".csv", ".jsonl", ".yaml", ".yml")
 Shown = TypeVar("Shown")
-_PICTURES = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg", b"GIF8": "image/gif"}
-_PICTURE_NAMES = (".png", ".jpg", ".jpeg", ".gif")
+_PICTURES = {
+    rb"\x89PNG\r\n\x1a\n": "image/png", rb"\xff\xd8\xff": "image/jpeg", rb"GIF8": "image/gif",
+    rb"(?s)RIFF.{4}WEBP": "image/webp",
+}  # fmt: skip
+_PICTURE_NAMES = (".png", ".jpg", ".jpeg", ".gif", ".webp")
 
 
 def add_files(router: APIRouter, site: Site) -> None:
     """Add the pages about files and revisions."""
 
-    @router.get("/datasets/{owner}/{name}/tree/{revision:path}")
-    def tree(request: Request, owner: str, name: str, revision: str, after: str = "") -> Response:
-        place, commit = _at(site, request, owner, name, revision)
-        if place is None or commit is None:
+    @router.get("/datasets/{owner}/{name}/tree/{address:path}")
+    def tree(request: Request, owner: str, name: str, address: str, after: str = "") -> Response:
+        place = site.place(request, owner, name)
+        commit, folder = below(site.shelf, place, address)
+        files = files_below(site.shelf, place, commit, folder)
+        if place is None or commit is None or (folder and not files):
             return site.missing(request)
-        files = site.shelf.files(place.repo_id, commit)
         later = [file for file in files if file.path > after]
         return site.render(
             request, "files.html", **site.heading(request, place), revision=commit, files=later[:MAX_FILES],
-            count=len(files), total_bytes=sum(file.size_bytes for file in files),
+            folder=folder, count=len(files), total_bytes=sum(file.size_bytes for file in files),
             after=later[MAX_FILES - 1].path if len(later) > MAX_FILES else None,
             shown=(".safetensors", *TEXTS, *_PICTURE_NAMES),
         )  # fmt: skip
@@ -46,6 +54,7 @@ def add_files(router: APIRouter, site: Site) -> None:
     @router.get("/datasets/{owner}/{name}/blob/{revision}/{path:path}")
     def blob(request: Request, owner: str, name: str, revision: str, path: str) -> Response:
         place, commit = _at(site, request, owner, name, revision)
+        path = plain(path)
         file = _file(site, place, commit, path)
         if place is None or commit is None or file is None:
             return site.missing(request)
@@ -68,6 +77,13 @@ def add_files(router: APIRouter, site: Site) -> None:
             is_picture=path.lower().endswith(_PICTURE_NAMES),
         )  # fmt: skip
 
+    @router.get("/datasets/{owner}/{name}/raw/{revision}/{path:path}")
+    def raw(request: Request, owner: str, name: str, revision: str, path: str) -> Response:
+        place, commit = _at(site, request, owner, name, revision)
+        if place is None or commit is None:
+            return site.missing(request)
+        return RedirectResponse(f"{home(place.repo_id)}/resolve/{commit}/{quote(plain(path))}")
+
     _add_pictures(router, site)
     _add_history(router, site)
 
@@ -76,12 +92,13 @@ def _add_pictures(router: APIRouter, site: Site) -> None:
     @router.get("/datasets/{owner}/{name}/picture/{revision}/{path:path}")
     def picture(request: Request, owner: str, name: str, revision: str, path: str) -> Response:
         place, commit = _at(site, request, owner, name, revision)
+        path = plain(path)
         file = _file(site, place, commit, path)
         if place is None or commit is None or file is None or file.size_bytes > MAX_PICTURE_BYTES:
             return site.missing(request)
         first = site.shelf.read(place.repo_id, commit, path, 0, _PIECE)
         # By its first bytes, never by its name: what is not a picture is not served from here.
-        kind = next((kind for magic, kind in _PICTURES.items() if first.startswith(magic)), None)
+        kind = next((kind for magic, kind in _PICTURES.items() if re.match(magic, first)), None)
         if kind is None:
             return site.missing(request)
         policy = {"Content-Security-Policy": "default-src 'none'; sandbox", "X-Content-Type-Options": "nosniff"}
@@ -97,6 +114,16 @@ def _add_pictures(router: APIRouter, site: Site) -> None:
 
 
 def _add_history(router: APIRouter, site: Site) -> None:
+    @router.get("/datasets/{owner}/{name}/commit/{revision}")
+    def one_commit(request: Request, owner: str, name: str, revision: str) -> Response:
+        """The address that clients print after an upload: what it changed."""
+        place, commit = _at(site, request, owner, name, revision)
+        if place is None or commit is None:
+            return site.missing(request)
+        before = [one.id for one in site.shelf.history(place.repo_id, commit, 2)[1:]]
+        end = f"difference?before={before[0]}&after={commit}" if before else f"tree/{commit}"
+        return RedirectResponse(f"{home(place.repo_id)}/{end}")
+
     @router.get("/datasets/{owner}/{name}/commits/{revision:path}")
     def commits(request: Request, owner: str, name: str, revision: str) -> Response:
         place, commit = _at(site, request, owner, name, revision)
@@ -119,7 +146,26 @@ def _add_history(router: APIRouter, site: Site) -> None:
 
 def _at(site: Site, request: Request, owner: str, name: str, revision: str) -> tuple[Place | None, str | None]:
     place = site.place(request, owner, name)
-    return place, site.shelf.resolve(place.repo_id, revision) if place else None
+    return place, site.shelf.resolve(place.repo_id, plain(revision)) if place else None
+
+
+def below(shelf: Shelf, place: Place | None, address: str) -> tuple[str | None, str]:
+    """The commit and the folder of ``revision/folder``; a branch's slash is encoded as clients do it, or not."""
+    if place is None:
+        return None, ""
+    revision, _, folder = address.partition("/")
+    commit = shelf.resolve(place.repo_id, plain(revision))
+    if commit is not None:
+        return commit, plain(folder).strip("/")
+    return shelf.resolve(place.repo_id, plain(address).strip("/")), ""
+
+
+def files_below(shelf: Shelf, place: Place | None, commit: str | None, folder: str) -> list[StoredFile]:
+    """The files in a folder and in those inside it; all of them where it is empty, none where there is no such."""
+    if place is None or commit is None:
+        return []
+    files = shelf.files(place.repo_id, commit)
+    return [file for file in files if file.path.startswith(f"{folder}/")] if folder else files
 
 
 def _file(site: Site, place: Place | None, commit: str | None, path: str) -> StoredFile | None:

@@ -6,15 +6,18 @@ from collections import OrderedDict
 from collections.abc import Hashable
 from dataclasses import dataclass
 from threading import Lock
+from typing import Generic, TypeVar
 
 from commentary_hub.errors import ArtefactError
+from commentary_hub_server.routes.pages._charts import MAX_CLASSES
 from commentary_hub_server.rules.catalogue import (
+    BlendTable,
     Commentary,
     Sample,
     SampleSheet,
     Shelf,
     WeightTable,
-    blend_ratios,
+    blend_table,
     mixture_shares,
     read_sample_sheet,
     rows_by_range,
@@ -26,6 +29,7 @@ NEIGHBOURS = 6
 _LABELS = 12
 _PAIRS = 8
 _KEPT_TABLES = 16
+Table = TypeVar("Table")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +51,11 @@ class Weights:
 
 @dataclass(frozen=True, slots=True)
 class Blend:
-    """Shares 1 − λ of the partner [classes][classes], and the pairs that are blended most; λ from low to high."""
+    """Shares of the partner, the names of the classes, and the pairs that are blended most."""
 
-    shares: list[list[float]]
+    table: BlendTable
     names: tuple[str, ...]
     pairs: tuple[tuple[str, str, float], ...]
-    low: float
-    high: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +86,7 @@ def findings(shelf: Shelf, found: Commentary, threshold: float) -> Findings | No
 
 def _weights(shelf: Shelf, found: Commentary, threshold: float) -> Weights | None:
     read, header = tensor_file(shelf, found)
-    named = {found.prefix + name for name in found.manifest.tensor_files}
-    key = (tuple(file.digest for file in found.files if file.path in named), found.manifest.dataset.classes)
+    key = _key(found)
     table = _tables.get(key)
     if table is None:
         table = weight_table(read, header, found.manifest)
@@ -109,19 +110,17 @@ def _weights(shelf: Shelf, found: Commentary, threshold: float) -> Weights | Non
 
 
 def _blend(shelf: Shelf, found: Commentary) -> Blend | None:
-    ratios = blend_ratios(*tensor_file(shelf, found, holding="commentary.logits"))
-    if not ratios:
-        return None
+    key = _key(found)
+    table = _blends.get(key)
+    if table is None:
+        read, header = tensor_file(shelf, found, holding="commentary.logits")
+        table = blend_table(read, header, drawn=MAX_CLASSES, pairs=_PAIRS)
+        if table is None:
+            return None
+        _blends.put(key, table)
     classes = found.manifest.dataset.classes or ()
-    names = tuple(classes[at] if at < len(classes) else str(at) for at in range(len(ratios)))
-    pairs = sorted((value, row, at) for row, line in enumerate(ratios) for at, value in enumerate(line) if row != at)[
-        :_PAIRS
-    ]
-    flat = [value for line in ratios for value in line]
-    shares = [[1 - value for value in line] for line in ratios]
-    return Blend(
-        shares, names, tuple((names[row], names[at], 1 - value) for value, row, at in pairs), min(flat), max(flat)
-    )
+    names = tuple(classes[at] if at < len(classes) else str(at) for at in range(table.count))
+    return Blend(table, names, tuple((names[row], names[at], share) for row, at, share in table.pairs))
 
 
 def _mixture(shelf: Shelf, found: Commentary) -> Mixture | None:
@@ -133,22 +132,29 @@ def _mixture(shelf: Shelf, found: Commentary) -> Mixture | None:
     return Mixture(tuple(lines))
 
 
-class _Tables:
-    """Tables that were read lately, by the digests that the hub itself took of their files."""
+def _key(found: Commentary) -> Hashable:
+    """What tables are kept by: the digests that the hub itself took of the tensors, and the names of the classes."""
+    named = {found.prefix + name for name in found.manifest.tensor_files}
+    return tuple(file.digest for file in found.files if file.path in named), found.manifest.dataset.classes
+
+
+class _Tables(Generic[Table]):
+    """Tables that were read lately."""
 
     def __init__(self) -> None:
-        self._known: OrderedDict[Hashable, WeightTable] = OrderedDict()
+        self._known: OrderedDict[Hashable, Table] = OrderedDict()
         self._lock = Lock()
 
-    def get(self, key: Hashable) -> WeightTable | None:
+    def get(self, key: Hashable) -> Table | None:
         with self._lock:
             return self._known.get(key)
 
-    def put(self, key: Hashable, table: WeightTable) -> None:
+    def put(self, key: Hashable, table: Table) -> None:
         with self._lock:
             self._known[key] = table
             while len(self._known) > _KEPT_TABLES:
                 self._known.popitem(last=False)
 
 
-_tables = _Tables()
+_tables: _Tables[WeightTable] = _Tables()
+_blends: _Tables[BlendTable] = _Tables()

@@ -10,6 +10,7 @@ from commentary_hub_server.routes.pages._commentary import add_commentary
 from commentary_hub_server.routes.pages._files import add_files
 from commentary_hub_server.routes.pages._finding import add_finding
 from commentary_hub_server.routes.pages._interface import add_interface
+from commentary_hub_server.routes.pages._models import add_models
 from commentary_hub_server.routes.pages._site import Site
 from commentary_hub_server.routes.pages._templates import STATIC, version
 from commentary_hub_server.rules.catalogue import Accounts, Catalogue, Shelf
@@ -22,7 +23,9 @@ _TYPES = {
 }
 
 
-def build_router(catalogue: Catalogue, shelf: Shelf, accounts: Accounts, secret: str, *, secure: bool) -> APIRouter:
+def build_router(
+    catalogue: Catalogue, shelf: Shelf, models: Shelf, accounts: Accounts, secret: str, *, secure: bool
+) -> APIRouter:
     """All pages. ``secret`` signs sessions; ``secure`` keeps cookies to HTTPS, where the hub is served so."""
     site = Site(catalogue, shelf, accounts, secret, secure=secure)
     router = APIRouter(include_in_schema=False)
@@ -40,13 +43,12 @@ def build_router(catalogue: Catalogue, shelf: Shelf, accounts: Accounts, secret:
     add_account(router, site)
     add_files(router, site)
     add_commentary(router, site)
+    add_models(router, site, models)
 
-    # The last resort of the whole hub: people see a page, programs what they expect. It takes every method, because a
-    # route for one of them alone would turn the 404 of the others, which clients rely on, into 405.
+    # The last resort of the whole hub. It takes every method, because a route for one of them alone would turn the 404
+    # of the others, which clients rely on, into 405.
     @router.api_route("/{path:path}", methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
-    def nothing(request: Request, path: str) -> Response:
-        if request.method != "GET" or path.startswith("api/") or "text/html" not in request.headers.get("accept", ""):
-            raise HTTPException(404)
-        return site.missing(request)
+    def nothing(request: Request, path: str) -> Response:  # noqa: ARG001 - the framework's
+        return site.nowhere(request)
 
     return router

@@ -8,7 +8,7 @@ import secrets
 from dataclasses import dataclass
 from typing import Any
 
-from fastapi import Request
+from fastapi import HTTPException, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from itsdangerous import BadSignature, URLSafeTimedSerializer
 
@@ -92,6 +92,13 @@ class Site:
             title="Not found",
             text="There is no such page, or it is not yours to see.",
         )
+
+    def nowhere(self, request: Request) -> Response:
+        """The answer where the hub has no page at all: people see one, programs the 404 that they expect."""
+        is_page = request.method == "GET" and not request.url.path.startswith("/api/")
+        if not is_page or "text/html" not in request.headers.get("accept", ""):
+            raise HTTPException(404)
+        return self.missing(request)
 
     def form_is_ours(self, request: Request, token: str) -> bool:
         """Whether a form was served to this very session by this site."""

@@ -19,8 +19,9 @@ from commentary_hub_server.rules.catalogue._search import (
 from commentary_hub_server.rules.catalogue._shelf import Accounts, Place, Revision, Shelf, StoredFile, TokenLine
 from commentary_hub_server.rules.catalogue._text import PostgresText, SqliteText, TextIndex, text_index, words
 from commentary_hub_server.rules.catalogue._values import (
+    BlendTable,
     WeightTable,
-    blend_ratios,
+    blend_table,
     mixture_shares,
     target_digest,
     weight_table,
@@ -29,6 +30,7 @@ from commentary_hub_server.rules.catalogue._values import (
 __all__ = [
     "STRANGER",
     "Accounts",
+    "BlendTable",
     "Catalogue",
     "Commentary",
     "DatasetLine",
@@ -54,7 +56,7 @@ __all__ = [
     "Viewer",
     "WeightTable",
     "arrow_stream",
-    "blend_ratios",
+    "blend_table",
     "describe",
     "difference",
     "find_row",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import islice
 from typing import Literal
 
@@ -14,7 +15,8 @@ MAX_TEXT_BYTES = 64 * 1024
 MAX_LINES = 400
 MAX_CHARACTERS = 50_000  # of all lines together: a page has to carry them
 _MAX_LINE = 400
-_MAX_TEXTS, _MAX_TEXT_LINES = 10, 2000  # that are compared line by line: the time grows with their square
+_MAX_TEXTS, _MAX_TEXT_LINES = 10, 2000  # that are compared line by line
+_MAX_PAIRS = _MAX_TEXT_LINES**2  # of a line before and one after, of all texts together: the time grows with them
 MAX_FILES = 200
 _TEXTS = (".json", ".md", ".toml", ".txt", ".csv", ".yaml", ".yml")
 
@@ -36,9 +38,9 @@ def difference(shelf: Shelf, repo_id: str, before: str, after: str) -> list[File
     """Changed files from one commit to another, at most 200; texts up to 64 kB with at most 400 lines.
 
     Of all files together at most 50,000 characters of lines are given, of a line the first 400, and lines of the
-    first 10 texts, each to its line 2,000.
+    first 10 texts, each to its line 2,000: of one that long on either side, or of as many as cost no more than it.
     """
-    left, texts = MAX_CHARACTERS, 0
+    left, texts, pairs = MAX_CHARACTERS, 0, _MAX_PAIRS
     old = {file.path: file for file in shelf.files(repo_id, before)}
     new = {file.path: file for file in shelf.files(repo_id, after)}
     changes = []
@@ -49,13 +51,21 @@ def difference(shelf: Shelf, repo_id: str, before: str, after: str) -> list[File
         lines: tuple[str, ...] = ()
         if path.lower().endswith(_TEXTS) and max(sizes) <= MAX_TEXT_BYTES and texts < _MAX_TEXTS:
             texts += 1
-            old_lines = _lines(shelf, repo_id, before, path) if was else []
-            new_lines = _lines(shelf, repo_id, after, path) if now else []
-            changed = difflib.unified_diff(old_lines, new_lines, lineterm="", n=2)
-            lines = _within(left, (line[:_MAX_LINE] for line in islice(changed, 2, 2 + MAX_LINES)))
-            left -= sum(map(len, lines))
+            old_lines = _lines(shelf, repo_id, before, path) if was else ()
+            new_lines = _lines(shelf, repo_id, after, path) if now else ()
+            if len(old_lines) * len(new_lines) <= pairs:
+                pairs -= len(old_lines) * len(new_lines)
+                lines = _within(left, _changed(old_lines, new_lines))
+                left -= sum(map(len, lines))
         changes.append(FileChange(path, change, *sizes, lines))
     return changes
+
+
+@lru_cache(maxsize=32)  # whoever looks again, or at the same address, waits no more
+def _changed(old: tuple[str, ...], new: tuple[str, ...]) -> tuple[str, ...]:
+    """The beginning of a unified difference, each line's beginning."""
+    changed = difflib.unified_diff(old, new, lineterm="", n=2)
+    return tuple(line[:_MAX_LINE] for line in islice(changed, 2, 2 + MAX_LINES))
 
 
 def _within(characters: int, lines: Iterable[str]) -> tuple[str, ...]:
@@ -69,10 +79,9 @@ def _within(characters: int, lines: Iterable[str]) -> tuple[str, ...]:
     return tuple(kept)
 
 
-def _lines(shelf: Shelf, repo_id: str, revision: str, path: str) -> list[str]:
-    return (
-        shelf.read(repo_id, revision, path, 0, MAX_TEXT_BYTES).decode(errors="replace").splitlines()[:_MAX_TEXT_LINES]
-    )
+def _lines(shelf: Shelf, repo_id: str, revision: str, path: str) -> tuple[str, ...]:
+    text = shelf.read(repo_id, revision, path, 0, MAX_TEXT_BYTES).decode(errors="replace")
+    return tuple(text.splitlines()[:_MAX_TEXT_LINES])
 
 
 def _differ(old: dict[str, StoredFile], new: dict[str, StoredFile], path: str) -> bool:

@@ -294,7 +294,7 @@ class Catalogue:
             wanted = getattr(query, name)
             if wanted is not None and name != without:
                 column = entries.c[name]
-                same = func.lower(column) == wanted.lower() if isinstance(wanted, str) else column == wanted
+                same = func.lower(column) == func.lower(wanted) if isinstance(wanted, str) else column == wanted
                 parts.append(same)
         if query.student is not None and without != "student":
             chosen = select(students.c.entry_id).where(students.c.student == query.student)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import heapq
 import math
 from bisect import bisect_left
 from collections import Counter
@@ -18,6 +19,7 @@ MAX_VALUES = 160_000  # rows times stages; of 64 stages 2,500 rows, whose shares
 MAX_STAGES = 64
 MAX_CLASSES = 1000
 _BLOCKS = 10
+_BLEND_ROWS = 100  # of at most as many thousand numbers at once
 _DIGEST_BYTES = 8
 _INTEGER_LABELS = 1000
 _LOGITS = f"{STATE_PREFIX}logits"
@@ -54,6 +56,20 @@ class WeightTable:
         low = Counter(label for label, weight in zip(self.labels, self.weights, strict=True) if weight < threshold)
         lines = [(label, low[label], count) for label, count in everything.items() if label]
         return sorted(lines, key=lambda line: (-line[1] / line[2], line[0]))
+
+
+@dataclass(frozen=True, slots=True)
+class BlendTable:
+    """How much of a partner is mixed into an example, by the classes of the two: shares 1 − λ from low to high.
+
+    ``shares`` are those of the first classes [drawn][drawn], ``pairs`` (class, partner, share) the largest of all.
+    """
+
+    count: int
+    shares: tuple[tuple[float, ...], ...]
+    pairs: tuple[tuple[int, int, float], ...]
+    low: float
+    high: float
 
 
 def weight_table(read: Read, header: Header, manifest: Manifest) -> WeightTable | None:
@@ -96,13 +112,29 @@ def weight_table(read: Read, header: Header, manifest: Manifest) -> WeightTable 
     )
 
 
-def blend_ratios(read: Read, header: Header) -> list[list[float]]:
-    """λ [classes][classes] of a ``label_blend``: 1 − ½ sigmoid(Φ); empty for another form."""
+def blend_table(read: Read, header: Header, *, drawn: int, pairs: int) -> BlendTable | None:
+    """What a ``label_blend`` says, 1 − λ = ½ sigmoid(Φ): ``drawn`` classes and so many ``pairs``; else ``None``.
+
+    Of a thousand classes there are a million pairs: they are gone through in blocks of rows, and few are kept.
+    """
     tensor = header.find(_LOGITS)
     if tensor is None or len(tensor.shape) != 2 or tensor.shape[0] != tensor.shape[1]:
-        return []
-    shown = read_rows(read, tensor, 0, MAX_CLASSES) if tensor.shape[0] <= MAX_CLASSES else []
-    return [[1 - 0.5 * _sigmoid(value or 0.0) for value in line] for line in shown]
+        return None
+    count = tensor.shape[0]
+    if not 0 < count <= MAX_CLASSES:
+        return None
+    lows, highs, shares, most = [], [], [], []
+    for first in range(0, count, _BLEND_ROWS):
+        for row, read_line in enumerate(read_rows(read, tensor, first, _BLEND_ROWS), first):
+            line = [value or 0.0 for value in read_line]
+            lows.append(min(line))
+            highs.append(max(line))
+            if row < drawn:
+                shares.append(tuple(_share(value) for value in line[:drawn]))
+            partners = heapq.nlargest(pairs + 1, range(count), key=line.__getitem__)
+            most += [(-line[at], row, at) for at in partners if at != row]
+    kept = tuple((row, at, _share(-value)) for value, row, at in heapq.nsmallest(pairs, most))
+    return BlendTable(count, tuple(shares), kept, _share(min(lows)), _share(max(highs)))
 
 
 def mixture_shares(read: Read, header: Header) -> list[float]:
@@ -135,6 +167,10 @@ def _labels(read: Read, targets: TensorView | None, first: int, count: int, name
         return []
     data = read(targets.start + first * _DIGEST_BYTES, count * _DIGEST_BYTES)
     return [names.get(data[at : at + _DIGEST_BYTES], "") for at in range(0, len(data), _DIGEST_BYTES)]
+
+
+def _share(logit: float) -> float:
+    return 0.5 * _sigmoid(logit)
 
 
 def _sigmoid(value: float) -> float:

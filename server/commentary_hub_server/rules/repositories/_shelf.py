@@ -1,4 +1,4 @@
-"""The catalogue's view of repositories: files at a revision, and history. Only datasets hold commentaries."""
+"""The catalogue's view of repositories of one kind: files at a revision, and history. Datasets hold commentaries."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from commentary_hub_server.rules.repositories._trees import File
 class RepositoryShelf:
     """Implements the catalogue's `Shelf`."""
 
-    def __init__(self, repositories: Repositories, history: History) -> None:
-        self._repositories, self._history = repositories, history
+    def __init__(self, repositories: Repositories, history: History, kind: str = "dataset") -> None:
+        self._repositories, self._history, self._kind = repositories, history, kind
 
     def place(self, repo_id: str) -> Place | None:
         """The repository of a name, its old names included."""
-        found = self._repositories.get("dataset", repo_id)
+        found = self._repositories.get(self._kind, repo_id)
         return None if found is None else Place(found.name, found.private, found.problem)
 
     def resolve(self, repo_id: str, revision: str) -> str | None:
@@ -48,7 +48,7 @@ class RepositoryShelf:
         return [Revision(c.id, c.title, c.author, c.created_at) for c in self._history.log(repository, commit, limit)]
 
     def _find(self, repo_id: str, revision: str) -> tuple[Repository, Commit] | None:
-        repository = self._repositories.get("dataset", repo_id)
+        repository = self._repositories.get(self._kind, repo_id)
         commit = None if repository is None else self._history.resolve(repository, revision)
         return None if repository is None or commit is None else (repository, commit)
 
