@@ -21,7 +21,7 @@ FINAL_STEPS, FINAL_BATCH = 600, 100
 FIT_STEPS = (50, 100, 200, FINAL_STEPS)
 FITTED = {  # models of the clean examples for each kind: (kind, steps)
     "linear": [("linear", steps) for steps in FIT_STEPS],
-    "cbr": [("mlp", 100), ("mlp", 300), *(("cbr", steps) for steps in FIT_STEPS)],
+    "cbr": [("mlp", 100), ("mlp", 300), ("mlp", FINAL_STEPS), *(("cbr", steps) for steps in FIT_STEPS)],
 }
 RATES = {"linear": 0.1, "mlp": 0.1, "cbr": 0.05}  # of every plain training here
 BOAT = "boat-torch==1.1.1"

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from commentary_hub.artefact import StoredCommentary
 from commentary_hub.commentaries import Batch, Commentary, Reduction, Stage
-from commentary_hub.data import Examples, check_same_classes, shared_keys
+from commentary_hub.data import Examples, check_comparable, check_same_classes, shared_keys
 from commentary_hub.errors import EvidenceError, TooFewRows, WrongDataset
 from commentary_hub.evidence._arms import COMMENTARY, Arm, bound_arm, standard_arms, with_trusted
 from commentary_hub.evidence._competitors import mixup_arm, smoothing_arm, trimming_arm
@@ -47,7 +47,9 @@ class Trial:
     def __post_init__(self) -> None:
         self.check_leakage()
         parts = {"train": self.train, "trusted": self.trusted, "selection": self.selection, "test": self.test}
-        check_same_classes(**{name: part for name, part in parts.items() if part is not None})
+        given = {name: part for name, part in parts.items() if part is not None}
+        check_comparable(**given)
+        check_same_classes(**given)
         if len(self.stored.validation_keys) and self.trusted is None:
             raise EvidenceError(
                 f"{self.stored.manifest.name} was taught by {len(self.stored.validation_keys)} examples: give them as "
