@@ -104,6 +104,16 @@ def test_info_gives_what_expand_asks_for(api, repo):
     assert [one.id for one in api.list_datasets(task_categories="text-classification")] == [repo]
 
 
+def test_a_card_keeps_its_metadata_beside_what_json_does_not_know(api, repo):
+    card = b"---\nlicense: mit\nreleased: 2024-01-01\nscores: {2024-01-01: .nan, 2: 1}\nseen: !!set {a}\n---\n"
+    commit(api, repo, {"README.md": card})
+    info = api.dataset_info(repo)
+    assert info.tags == ["license:mit"]
+    assert info.card_data.to_dict() == {
+        "license": "mit", "released": "2024-01-01", "scores": {"2024-01-01": None, "2": 1}, "seen": "{'a'}",
+    }  # fmt: skip
+
+
 def test_errors_say_what_the_client_looks_for(api, repo, tmp_path):
     with pytest.raises(RemoteEntryNotFoundError, match="A file with this name doesn't exist"):
         api.delete_file("nothing.txt", repo, repo_type=DATA)
@@ -180,6 +190,29 @@ def test_the_old_name_leads_to_the_new_one_until_it_is_taken(api, repo):
     assert reply.headers["location"] == f"{api.endpoint}/api/datasets/ada/new-name/revision/main?blobs=true"
     api.create_repo(repo, repo_type=DATA)
     assert api.dataset_info(repo).id == repo
+
+
+def test_a_file_is_found_by_the_old_name_without_a_host_in_the_way(api, repo):
+    """As clients from 0.36 to 1.3 want it: asking for a file's headers, they follow no redirect to a host."""
+    commit(api, repo, {"a b.txt": b"1"})
+    api.move_repo(repo, f"{repo}-moved", repo_type=DATA)
+    for method in ("HEAD", "GET"):
+        reply = http(api, method, f"/datasets/{repo}/resolve/main/a%20b.txt")
+        assert reply.status_code == 307
+        assert reply.headers["location"] == f"/datasets/{repo}-moved/resolve/main/a%20b.txt"
+
+
+def test_only_branches_take_commits(api, repo):
+    first = commit(api, repo, {"a.txt": b"1"}).oid
+    api.create_tag(repo, tag="v1", revision=first, repo_type=DATA)
+    with pytest.raises(BadRequestError, match="not a branch"):
+        commit(api, repo, {"a.txt": b"2"}, revision="refs/tags/v1")
+    with pytest.raises(RevisionNotFoundError):
+        commit(api, repo, {"a.txt": b"2"}, revision="refs/pr/1")
+    with pytest.raises(HfHubHTTPError, match="404"):
+        commit(api, repo, {"a.txt": b"2"}, revision="v1")
+    assert api.dataset_info(repo, revision="v1").sha == first
+    assert commit(api, repo, {"a.txt": b"2"}, revision="refs/heads/main").oid == api.dataset_info(repo).sha != first
 
 
 def test_a_former_name_deletes_nothing(hub, api, repo):

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from itertools import islice, pairwise
 from secrets import token_hex
 from typing import Annotated, Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from fastapi import APIRouter, Form, Query, Request
 from fastapi.responses import JSONResponse, RedirectResponse, Response, StreamingResponse
@@ -123,7 +123,8 @@ def _add_resolve(router: APIRouter, doors: Doors, kind: str) -> None:
         repository = doors.repository(request, kind, owner, name)
         if repository.name.lower() != f"{owner}/{name}".lower():
             target = f"{prefix}/{repository.public_id}/resolve/{quote(plain(revision), safe='')}/{quote(plain(path))}"
-            return RedirectResponse(f"{doors.base(request)}{target}", 307)
+            # Without a host: older clients follow no other redirect when they ask for a file's headers.
+            return RedirectResponse(f"{urlsplit(doors.base(request)).path}{target}", 307)
         commit = doors.commit(repository, revision)
         opened = doors.history.open(repository, commit, plain(path))
         if opened is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -133,8 +134,8 @@ class Indexer:
             except ArtefactError:
                 metadata = {}
         try:
-            card = json.dumps(metadata, allow_nan=False)
-        except (TypeError, ValueError):
+            card = json.dumps(_as_json(metadata), allow_nan=False)
+        except ValueError:  # a number with thousands of digits
             card, metadata = "{}", {}
         names = _tags(metadata, repository.kind)
         connection.execute(delete(tags).where(tags.c.repository_id == repository.id))
@@ -175,6 +176,17 @@ def _verified(
 
 def _path(folder: str, name: str) -> str:
     return f"{folder}/{name}" if folder else name
+
+
+def _as_json(value: object) -> object:
+    """What YAML knows and JSON does not, as text: dates, bytes, sets, names that are no strings; no number: none."""
+    if isinstance(value, dict):
+        return {str(name): _as_json(below) for name, below in value.items()}
+    if isinstance(value, list | tuple):
+        return [_as_json(below) for below in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, str | int) else str(value)
 
 
 def _tags(metadata: dict[str, object], kind: str) -> list[str]:
