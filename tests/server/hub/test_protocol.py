@@ -202,6 +202,21 @@ def test_a_file_is_found_by_the_old_name_without_a_host_in_the_way(api, repo):
         assert reply.headers["location"] == f"/datasets/{repo}-moved/resolve/main/a%20b.txt"
 
 
+def test_what_a_gitignore_names_stays_at_home(api, repo):
+    """The one given, or in the commit, or on the hub, in this order."""
+    files = {".env": b"KEY=1", "a.log": b"1", "kept.log": b"1", "build/x": b"1", "a/build.txt": b"1"}
+    everything = {*files, ".gitignore"}
+    commit(api, repo, {".gitignore": b"# mine\n.env\n*.log\n!kept.log\nbuild/\n", **files})
+    visible = {".gitignore", "kept.log", "a/build.txt"}
+    assert set(api.list_repo_files(repo, repo_type=DATA)) == visible
+    commit(api, repo, {"b.log": b"1", "build/y": b"1", "c.txt": b"1"})
+    assert set(api.list_repo_files(repo, repo_type=DATA)) == visible | {"c.txt"}
+    asked = {"files": [{"path": path, "size": 1, "sample": ""} for path in sorted(everything)], "gitIgnore": ""}
+    for given, expected in (("", set()), ("*.txt\n", {"a/build.txt"})):
+        reply = http(api, "POST", f"/api/datasets/{repo}/preupload/main", json=asked | {"gitIgnore": given}).json()
+        assert {one["path"] for one in reply["files"] if one["shouldIgnore"]} == expected
+
+
 def test_only_branches_take_commits(api, repo):
     first = commit(api, repo, {"a.txt": b"1"}).oid
     api.create_tag(repo, tag="v1", revision=first, repo_type=DATA)
