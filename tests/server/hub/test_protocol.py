@@ -79,6 +79,19 @@ def test_expand_names_the_commit_that_last_changed_a_path(api, repo):
     assert info.last_commit.oid == first
 
 
+def test_thousands_of_paths_are_looked_up_at_once(api, repo):
+    commit(api, repo, {"a.txt": b"1", "d/b.txt": b"1"})
+    names = [f"nothing/{n}" for n in range(5_000)]
+    found = api.get_paths_info(repo, [*names, "a.txt", "d"], repo_type=DATA)
+    assert [one.path for one in found] == ["a.txt", "d"]
+    address = f"/api/datasets/{repo}/paths-info/main"
+    assert http(api, "POST", address, data={"paths": ["a"] * 20_000}).json() == []
+    for count in (20_001, 30_000):
+        reply = http(api, "POST", address, data={"paths": ["a"] * count})
+        assert (reply.status_code, "20,000 paths" in reply.json()["error"]) == (400, True)
+    assert http(api, "POST", address).json() == []
+
+
 def test_history_is_paged(api, repo):
     ids = [commit(api, repo, {"a.txt": b"%d" % n}).oid for n in range(5)]
     url, found = f"/api/datasets/{repo}/commits/main?limit=2", []
