@@ -1,5 +1,6 @@
 """The protocol's corners, by what clients send and read: ids, pages, errors, headers."""
 
+import json
 import os
 from pathlib import Path
 
@@ -125,6 +126,27 @@ def test_a_card_keeps_its_metadata_beside_what_json_does_not_know(api, repo):
     assert info.card_data.to_dict() == {
         "license": "mit", "released": "2024-01-01", "scores": {"2024-01-01": None, "2": 1}, "seen": "{'a'}",
     }  # fmt: skip
+
+
+def test_a_long_card_keeps_tags_and_what_is_short_of_its_metadata(api, repo):
+    described = [{"config_name": f"c{n}", "features": [{"name": f"f{m}"} for m in range(40)]} for n in range(200)]
+    card = f"---\nlicense: mit\ndataset_info: {json.dumps(described)}\n---\n# Hello\n".encode()
+    assert len(card) > 100_000
+    commit(api, repo, {"README.md": card})
+    info = api.dataset_info(repo)
+    assert info.tags == ["license:mit"]
+    assert info.card_data.to_dict() == {"license": "mit"}
+    assert "dataset_info" not in http(api, "GET", f"/datasets/{repo}").text
+
+
+def test_a_card_whose_yaml_names_no_such_value_is_committed_without_metadata(api, repo):
+    # huggingface_hub asks first, and is told; other clients commit.
+    for block in ("a: !!timestamp x", "a: !!bool x", f"a: !!float '1{':1' * 300}.5'"):
+        row = {"key": "file", "value": {"path": "README.md", "content": f"---\n{block}\n---\n", "encoding": "utf-8"}}
+        body = json.dumps({"key": "header", "value": {"summary": "x"}}) + "\n" + json.dumps(row)
+        assert http(api, "POST", f"/api/datasets/{repo}/commit/main", content=body).status_code == 200
+        checked = http(api, "POST", "/api/validate-yaml", json={"content": row["value"]["content"]})
+        assert checked.status_code == 400
 
 
 def test_errors_say_what_the_client_looks_for(api, repo, tmp_path):

@@ -39,15 +39,16 @@ _MAX_PICTURES = 500
 def render_card_html(text: str, picture_base: str) -> str:
     """The card's body without its YAML block, safe to show; relative pictures are resolved below ``picture_base``.
 
-    Of a long card the first 60,000 characters, and what stands before its picture 501.
+    Of a long body the first 60,000 characters, and what stands before its picture 501.
 
     Mathematics ($…$, $$…$$) becomes MathML (the first 200 formulas), or stays as its source. Headings are moved down
     one level, because the page has its own first one. A card whose YAML block cannot be read shows as it is.
     """
     try:
-        _, body = split_card(text[:MAX_CARD_CHARACTERS])
+        _, body = split_card(text)
     except ManifestInvalid:
-        body = text[:MAX_CARD_CHARACTERS]
+        body = text
+    body = body[:MAX_CARD_CHARACTERS]
     return str(
         nh3.clean(
             _parser().render("![".join(body.split("![", _MAX_PICTURES + 1)[: _MAX_PICTURES + 1])),

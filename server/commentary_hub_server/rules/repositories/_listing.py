@@ -30,6 +30,8 @@ from commentary_hub_server.rules.repositories.tables import repositories, tags
 INSIDE = "commentaries"  # where a dataset's own repository keeps its commentaries
 MAX_INSIDE = 200
 _MAX_CARD_BYTES = 1 << 20
+_MAX_BLOCK_BYTES = 2 << 20  # of a card that describes a repository: of many configurations, most is its YAML block
+_MAX_METADATA = 100_000  # characters of JSON: lists hold a thousand of them
 _LOOKED_BACK = 200  # commits, for who committed evidence that names a verification
 MAX_INDEXED_BYTES = 16 << 20  # of one repository: they are read while every other writer waits
 # Card key → prefix of the tag, per type of repository.
@@ -129,12 +131,12 @@ class Indexer:
         if isinstance(node, File):
             try:
                 metadata, _ = split_card(
-                    self._read(connection, repository, node, _MAX_CARD_BYTES).decode(errors="replace")
+                    self._read(connection, repository, node, _MAX_BLOCK_BYTES).decode(errors="replace")
                 )
             except ArtefactError:
                 metadata = {}
         try:
-            card = json.dumps(_as_json(metadata), allow_nan=False)
+            card = _written(metadata)
         except ValueError:  # a number with thousands of digits
             card, metadata = "{}", {}
         names = _tags(metadata, repository.kind)
@@ -142,9 +144,7 @@ class Indexer:
         if names:
             connection.execute(insert(tags), [{"repository_id": repository.id, "tag": name} for name in names])
         connection.execute(
-            update(repositories)
-            .where(repositories.c.id == repository.id)
-            .values(card=card[:100_000] if len(card) <= 100_000 else "{}", tags=json.dumps(names))
+            update(repositories).where(repositories.c.id == repository.id).values(card=card, tags=json.dumps(names))
         )
 
 
@@ -176,6 +176,18 @@ def _verified(
 
 def _path(folder: str, name: str) -> str:
     return f"{folder}/{name}" if folder else name
+
+
+def _written(metadata: dict[str, object]) -> str:
+    """The metadata as JSON, without the largest values where all of them are too long."""
+    said = {str(name): json.dumps(_as_json(value), allow_nan=False) for name, value in metadata.items()}
+    parts = {name: f"{json.dumps(name)}: {value}" for name, value in said.items()}
+    left = _MAX_METADATA
+    for name in sorted(parts, key=lambda name: len(parts[name])):
+        left -= len(parts[name]) + len(", ")
+        if left < 0:
+            del parts[name]
+    return f"{{{', '.join(parts.values())}}}"
 
 
 def _as_json(value: object) -> object:
