@@ -14,6 +14,7 @@ from commentary_hub_server.routes.pages._site import Site
 from commentary_hub_server.rules.catalogue import Place, StoredFile, difference, read_header
 
 MAX_FILES = 150
+MAX_COUNTED = 10_000
 MAX_TEXT_BYTES = 60_000  # escaped, this stays below a page's 150 kB
 MAX_PICTURE_BYTES = 8 * 1024 * 1024
 _PIECE = 1 << 20
@@ -34,11 +35,11 @@ def add_files(router: APIRouter, site: Site) -> None:
         place, commit = _at(site, request, owner, name, revision)
         if place is None or commit is None:
             return site.missing(request)
-        files = site.shelf.files(place.repo_id, commit)
-        later = [file for file in files if file.path > after]
+        files = site.shelf.files(place.repo_id, commit, limit=MAX_COUNTED + 1)
+        later = site.shelf.files(place.repo_id, commit, after=after, limit=MAX_FILES + 1) if after else files
         return site.render(
             request, "files.html", **site.heading(request, place), revision=commit, files=later[:MAX_FILES],
-            count=len(files), total_bytes=sum(file.size_bytes for file in files),
+            count=len(files), most=MAX_COUNTED, total_bytes=sum(file.size_bytes for file in files),
             after=later[MAX_FILES - 1].path if len(later) > MAX_FILES else None,
             shown=(".safetensors", *TEXTS, *_PICTURE_NAMES),
         )  # fmt: skip
@@ -125,7 +126,7 @@ def _at(site: Site, request: Request, owner: str, name: str, revision: str) -> t
 def _file(site: Site, place: Place | None, commit: str | None, path: str) -> StoredFile | None:
     if place is None or commit is None:
         return None
-    return next((file for file in site.shelf.files(place.repo_id, commit) if file.path == path), None)
+    return next(iter(site.shelf.some(place.repo_id, commit, [path])), None)
 
 
 def _fitting(said: Sequence[tuple[str, Shown]], most: int = 100) -> list[Shown]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Literal
 
-from commentary_hub_server.rules.catalogue._shelf import Shelf, StoredFile
+from commentary_hub_server.rules.catalogue._shelf import Shelf
 
 MAX_TEXT_BYTES = 64 * 1024
 MAX_LINES = 400
@@ -39,11 +39,11 @@ def difference(shelf: Shelf, repo_id: str, before: str, after: str) -> list[File
     first 10 texts, each to its line 2,000.
     """
     left, texts = MAX_CHARACTERS, 0
-    old = {file.path: file for file in shelf.files(repo_id, before)}
-    new = {file.path: file for file in shelf.files(repo_id, after)}
     changes = []
-    for path in islice((path for path in sorted(old.keys() | new.keys()) if _differ(old, new, path)), MAX_FILES):
-        was, now = old.get(path), new.get(path)
+    for was, now in shelf.changes(repo_id, before, after, limit=MAX_FILES):
+        one = now or was
+        assert one is not None
+        path = one.path
         change: Change = "added" if was is None else "removed" if now is None else "changed"
         sizes = (was.size_bytes if was else 0, now.size_bytes if now else 0)
         lines: tuple[str, ...] = ()
@@ -73,8 +73,3 @@ def _lines(shelf: Shelf, repo_id: str, revision: str, path: str) -> list[str]:
     return (
         shelf.read(repo_id, revision, path, 0, MAX_TEXT_BYTES).decode(errors="replace").splitlines()[:_MAX_TEXT_LINES]
     )
-
-
-def _differ(old: dict[str, StoredFile], new: dict[str, StoredFile], path: str) -> bool:
-    was, now = old.get(path), new.get(path)
-    return was is None or now is None or was.digest != now.digest
