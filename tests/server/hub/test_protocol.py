@@ -14,6 +14,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
+from commentary_hub_server.routes.hub import _accounts
 from tests.server.hub.asking import DATA, commit, http
 
 
@@ -216,6 +217,30 @@ def test_users_organisations_and_their_roles(hub, api):
         HfApi(endpoint=hub.url, token=hub.token("eve")).dataset_info("lab/set")
     with pytest.raises(HfHubHTTPError, match="404"):
         api.get_user_overview("nobody-here")
+
+
+def test_owners_list_what_they_own_with_its_size(hub, monkeypatch):
+    keeper = HfApi(endpoint=hub.url, token=hub.token("keeper"))
+    hub.world.directory.add_org("shelf-lab", member="keeper")
+    for n in range(3):
+        keeper.create_repo(f"keeper/set-{n}", repo_type=DATA, private=n == 1)
+    keeper.create_repo("keeper/net")
+    keeper.create_repo("shelf-lab/set", repo_type=DATA)
+    commit(keeper, "keeper/set-0", {"a.txt": b"x" * 300})
+    commit(keeper, "keeper/set-1", {"a.txt": b"y" * 100})
+    for most in (1000, 2):
+        monkeypatch.setattr(_accounts, "MAX_LISTED", most)
+        found = {one.id: one for one in keeper.list_user_repos()}
+        assert {(one.id, one.type, one.visibility, one.storage, one.storage_percent) for one in found.values()} == {
+            ("keeper/set-0", "dataset", "public", 300, 75.0), ("keeper/set-1", "dataset", "private", 100, 25.0),
+            ("keeper/set-2", "dataset", "public", 0, 0), ("keeper/net", "model", "public", 0, 0),
+        }  # fmt: skip
+    assert [one.id for one in keeper.list_user_repos("shelf-lab")] == ["shelf-lab/set"]
+    for settings in ({"user": "eve"}, {"user": "keeper", "only_repo": "dataset/shelf-lab/set"}):
+        with pytest.raises(HfHubHTTPError, match="403"):
+            list(HfApi(endpoint=hub.url, token=hub.token(**settings)).list_user_repos("shelf-lab"))
+    with pytest.raises(HfHubHTTPError, match="401"):
+        list(HfApi(endpoint=hub.url, token=False).list_user_repos())
 
 
 def test_the_old_name_leads_to_the_new_one_until_it_is_taken(api, repo):
