@@ -44,8 +44,8 @@ def push(
 ) -> Pushed:
     """Push the artefact in ``folder`` to ``reference`` (``owner/name``, or ``owner/name@branch``).
 
-    The repository is created if it is missing. One that holds a commentary already gets a new revision; one that
-    holds something else is left alone (`HubConflict`) unless ``into_dataset`` asks for
+    Repository and branch are created if they are missing. A repository that holds a commentary already gets a new
+    revision; one that holds something else is left alone (`HubConflict`) unless ``into_dataset`` asks for
     ``commentaries/<the commentary's name>/`` inside a dataset's own repository. All files go in one commit, so a push
     that fails changes nothing and can be repeated; files that the hub has are not sent again. ``endpoint`` and
     ``token`` default to HF_ENDPOINT and HF_TOKEN or the ``hf`` login.
@@ -88,12 +88,18 @@ def _sound(folder: Path) -> Manifest:
 
 
 def _place(api: HfApi, target: Reference, *, private: bool | None, prefix: str) -> None:
-    """Make the repository, or make sure that what is there may get this commit."""
+    """Make the repository and the branch, or make sure that what is there may get this commit."""
     if not api.repo_exists(target.repo_id, repo_type="dataset"):
         api.create_repo(target.repo_id, repo_type="dataset", private=private, exist_ok=True)
-        return
-    if prefix:
-        return
+    elif not prefix:
+        _check_holds_commentary(api, target)
+    branch = target.revision
+    # A tag's name is no branch's: where both had it, the tag would be found no more.
+    if branch is not None and not api.revision_exists(target.repo_id, branch, repo_type="dataset"):
+        api.create_branch(target.repo_id, branch=branch, repo_type="dataset", exist_ok=True)
+
+
+def _check_holds_commentary(api: HfApi, target: Reference) -> None:
     files = set(api.list_repo_files(target.repo_id, repo_type="dataset")) - {".gitattributes"}
     if files and MANIFEST_NAME not in files:
         raise HubConflict(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import yaml
@@ -12,7 +13,11 @@ from commentary_hub.manifest._manifest import Manifest
 LIBRARY_NAME = "commentary-hub"
 _FENCE = "---"
 _DEEPEST = 100
-_MAX_BLOCK = 64 << 10  # characters
+_MAX_BLOCK = 1 << 20  # characters
+_MAX_SIZE = 2 << 20  # characters with all aliases written out: a second to read
+_A_VALUE = 24  # characters more for each value, which takes time and memory however short it is
+_LONGEST_NUMBER = 1000  # characters: reading one takes the square of them
+_OF_NUMBERS = frozenset("+-.:_0123456789")
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -38,23 +43,60 @@ def render_card(manifest: Manifest, body: str) -> str:
     return f"{_FENCE}\n{block}{_FENCE}\n\n{body.strip()}\n"
 
 
+@dataclass(slots=True)
+class _Part:
+    """How much a part of a block is with its aliases written out: characters, each value 24 more; levels below it."""
+
+    size: int = 0
+    levels: int = 0
+    anchor: str | None = None
+
+
 def _check_events(block: str) -> None:
     """Refuse what expands or nests without bound, before anything is built of it."""
-    depth = 0
+    opened, named = [_Part()], dict[str, _Part]()
     for event in yaml.parse(block, Loader=_LOADER):
-        if isinstance(event, yaml.AliasEvent):
-            raise ManifestInvalid("the card's YAML block uses aliases (*name): write the values out")
-        depth += isinstance(event, yaml.CollectionStartEvent)
-        depth -= isinstance(event, yaml.CollectionEndEvent)
-        if depth > _DEEPEST:
-            raise ManifestInvalid(f"the card's YAML block nests more than {_DEEPEST} levels deep: make it flatter")
+        if isinstance(event, yaml.CollectionStartEvent):
+            opened.append(_Part(_A_VALUE, 0, event.anchor))
+            done = _Part()
+        elif isinstance(event, yaml.CollectionEndEvent):
+            done = opened.pop()
+            done.levels += 1
+        elif isinstance(event, yaml.ScalarEvent):
+            done = _Part(_A_VALUE + len(event.value), 0, event.anchor)
+            if len(event.value) > _LONGEST_NUMBER and set(event.value) <= _OF_NUMBERS:
+                raise ManifestInvalid(f"the card's YAML block has a number of more than {_LONGEST_NUMBER:,} characters")
+        elif isinstance(event, yaml.AliasEvent):
+            found = named.get(event.anchor or "")
+            if found is None:
+                raise ManifestInvalid(f"the card's YAML block uses *{event.anchor} where &{event.anchor} has not ended")
+            done = _Part(found.size, found.levels)
+        else:
+            continue
+        if done.anchor is not None:
+            named[done.anchor] = done
+        _add(opened, done)
+
+
+def _add(opened: list[_Part], part: _Part) -> None:
+    """Count a part into the innermost one that is open."""
+    around = opened[-1]
+    around.size += part.size
+    around.levels = max(around.levels, part.levels)
+    if len(opened) - 1 + part.levels > _DEEPEST:
+        raise ManifestInvalid(f"the card's YAML block nests more than {_DEEPEST} levels deep: make it flatter")
+    if around.size > _MAX_SIZE:
+        raise ManifestInvalid(
+            f"the card's YAML block, with its aliases (*name) written out, has more than {_MAX_SIZE:,} characters, of "
+            f"which each value counts for {_A_VALUE} more: shorten it"
+        )
 
 
 def split_card(text: str) -> tuple[dict[str, Any], str]:
     r"""A card's metadata and its body; a card without a YAML block has empty metadata.
 
-    Raises `ManifestInvalid` where the block is not a YAML mapping or has more than 65,536 characters. Aliases are
-    refused, because nested ones expand without bound.
+    Raises `ManifestInvalid` where the block is not a YAML mapping, has more than 1,048,576 characters, or comes to
+    much more than that with its aliases written out: nested ones expand without bound.
 
     >>> split_card("---\ntags: [commentary]\n---\n# Hello")
     ({'tags': ['commentary']}, '# Hello')
@@ -72,7 +114,7 @@ def split_card(text: str) -> tuple[dict[str, Any], str]:
     try:
         _check_events(block)
         metadata = yaml.load(block, Loader=_LOADER)  # noqa: S506 - a safe loader, in C where there is one
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError, LookupError, ArithmeticError, AttributeError, RecursionError) as error:
         if isinstance(error, ManifestInvalid):
             raise
         raise ManifestInvalid(f"the card's YAML block cannot be read: {str(error).splitlines()[0]}") from None

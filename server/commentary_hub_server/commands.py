@@ -65,6 +65,7 @@ def serve(
     import uvicorn
 
     from commentary_hub_server.app import build_app, open_world, settle
+    from commentary_hub_server.connections import Prompt
     from commentary_hub_server.middleware import prepare_logs
 
     settings = _settings(data_dir)
@@ -79,7 +80,7 @@ def serve(
     address = f"http://{'localhost' if host in {'0.0.0.0', '::'} else host}:{listener.getsockname()[1]}"  # noqa: S104 - compared
     config = uvicorn.Config(
         build_app(settings, world) if workers == 1 else "commentary_hub_server.app:build_from_environment",
-        factory=workers > 1, workers=workers, log_level="warning", access_log=False, server_header=False,
+        factory=workers > 1, workers=workers, http=Prompt, log_level="warning", access_log=False, server_header=False,
         timeout_graceful_shutdown=settings.shutdown_s, forwarded_allow_ips=settings.proxy_hosts,
     )  # fmt: skip
     typer.echo(f"Commentary Hub on {address} (data in {settings.data_dir})")

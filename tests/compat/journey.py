@@ -84,6 +84,8 @@ def main(folder):
     assert len(api.list_repo_commits(repo, repo_type=KIND)) == 1
     api.move_repo(repo, f"{repo}-moved", repo_type=KIND)
     assert api.dataset_info(repo).id == f"{repo}-moved"
+    got = hf_hub_download(repo, "from-fs.txt", repo_type=KIND, cache_dir=str(folder / "cache"), force_download=True)
+    assert Path(got).read_text() == "hello"
     api.delete_repo(f"{repo}-moved", repo_type=KIND)
     fails_with(RepositoryNotFoundError, api.dataset_info, f"{repo}-moved")
     print(json.dumps({"huggingface_hub": huggingface_hub.__version__}))

@@ -58,9 +58,26 @@ class MemoryShelf:
     def _files(self, repo_id, revision):
         return next(files for commit, files in self.commits[repo_id.lower()] if commit.id == revision)
 
-    def files(self, repo_id, revision):
+    def files(self, repo_id, revision, *, limit, folder="", after=""):
+        prefix = f"{folder}/" if folder else ""
+        found = [path for path in self._files(repo_id, revision) if path.startswith(prefix)]
+        later = sorted((path for path in found if path.split("/") > after.split("/")), key=lambda path: path.split("/"))
+        return self.some(repo_id, revision, later[:limit])
+
+    def some(self, repo_id, revision, paths):
         found = self._files(repo_id, revision)
-        return [StoredFile(path, len(data), hashlib.sha256(data).hexdigest()) for path, data in sorted(found.items())]
+        return [
+            StoredFile(path, len(found[path]), hashlib.sha256(found[path]).hexdigest())
+            for path in paths
+            if path in found
+        ]
+
+    def changes(self, repo_id, before, after, *, limit):
+        old, new = (
+            {one.path: one for one in self.some(repo_id, at, self._files(repo_id, at))} for at in (before, after)
+        )
+        differ = [path for path in sorted(old.keys() | new.keys()) if old.get(path) != new.get(path)]
+        return [(old.get(path), new.get(path)) for path in differ[:limit]]
 
     def read(self, repo_id, revision, path, start, length):
         files = self._files(repo_id, revision)

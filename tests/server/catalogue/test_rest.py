@@ -59,6 +59,7 @@ def test_one_answers_with_manifest_evidence_files_lineage_and_revisions(client):
     assert one["manifest"]["kind"] == "example_weights"
     assert one["evidence"]["outcome"] == one["outcome"]
     assert {"path", "size_bytes", "digest"} == one["files"][0].keys()
+    assert "plots/samples.png" in [file["path"] for file in one["files"]]
     assert [revision["title"] for revision in one["revisions"]] == ["Learn longer", "First try"]
     assert one["lineage"]["parents"] == [
         {

@@ -52,6 +52,53 @@ def test_a_commit_stores_only_the_folders_it_changes(world, repo):
         assert connection.execute(select(func.count()).select_from(trees)).scalar_one() == before + 2
 
 
+def test_a_shelf_reads_no_more_folders_than_it_is_asked_about(world, repo, monkeypatch):
+    names = [f"d{n:02}/{m}.txt" for n in range(30) for m in "abc"]
+    first = commit(world, repo, dict.fromkeys([*names, "plots/x.png", "z.txt"], b"1"))
+    other = {"d03/b.txt": b"2", "new/a/b.txt": b"2", "z.txt": b"2"}
+    changes = [*(Change(path, data=data) for path, data in other.items()), Change("d07/c.txt", delete_file=True)]
+    second = world.history.commit(repo, "main", changes, title="t", author="ada")
+    read, original = [], _trees.read_folder
+
+    def counted(connection, oid):
+        read.append(oid)
+        return original(connection, oid)
+
+    monkeypatch.setattr(_trees, "read_folder", counted)
+
+    def asked(call, *arguments, most, **settings):
+        read.clear()
+        answer = call("ada/set", *arguments, **settings)
+        assert len(read) <= most
+        return answer
+
+    shelf = world.shelf
+    assert [one.path for one in asked(shelf.files, first.id, limit=4, most=4)] == [*names[:3], names[3]]
+    assert [one.path for one in asked(shelf.files, first.id, after="d28/b.txt", limit=3, most=4)] == names[-4:-1]
+    assert [one.path for one in asked(shelf.files, first.id, folder="plots", limit=9, most=3)] == ["plots/x.png"]
+    assert asked(shelf.files, first.id, folder="nothing", limit=9, most=2) == []
+    assert asked(shelf.some, first.id, ["z.txt", "nothing", "plots", "d03/nothing"], most=3)[0].path == "z.txt"
+    found = asked(shelf.changes, first.id, second.id, limit=9, most=12)
+    assert [(was and was.path, now and now.path) for was, now in found] == [
+        ("z.txt", "z.txt"), ("d03/b.txt", "d03/b.txt"), ("d07/c.txt", None), (None, "new/a/b.txt"),
+    ]  # fmt: skip
+    assert asked(shelf.changes, second.id, second.id, limit=9, most=0) == []
+    assert len(asked(shelf.changes, first.id, second.id, limit=2, most=4)) == 2
+    monkeypatch.setattr(_trees, "MAX_COMPARED", 10)
+    assert len(asked(shelf.changes, first.id, second.id, limit=9, most=2)) == 1
+
+
+def test_what_became_a_folder_or_a_file_has_changed(world, repo):
+    first = commit(world, repo, {"a": b"1", "b/c": b"1"})
+    gone = [Change("a", delete_file=True), Change("b", delete_folder=True)]
+    world.history.commit(repo, "main", gone, title="t", author="ada")
+    last = commit(world, repo, {"a/c": b"1", "b": b"1"})
+    found = world.shelf.changes("ada/set", first.id, last.id, limit=9)
+    assert [(was and was.path, now and now.path) for was, now in found] == [
+        ("a", None), (None, "b"), (None, "a/c"), ("b/c", None),
+    ]  # fmt: skip
+
+
 def test_all_changes_of_a_commit_or_none(world, repo):
     first = commit(world, repo, {"a.txt": b"one"})
     for bad in (Change("../x", data=b"x"), Change("x.bin", sha256="0" * 64), Change("nothing", delete_file=True)):

@@ -180,6 +180,34 @@ def test_bombs_in_yaml_and_json_are_refused_at_once(hub):
         assert raw(hub, "POST", "/api/datasets/ada/set/commit/main", body)[0] == 400, body[:40]
 
 
+def test_a_line_of_a_commit_becomes_no_more_than_its_text(hub):
+    nested = "[" + ",".join(["[]"] * 50_000) + "]"
+    header, path = '{"key":"header","value":{"summary":"x"}}', "/api/datasets/ada/set/commit/main"
+    long = '{"key":"header","value":{"summary":"' + "x" * 70_000 + '"}}'
+    other = '{"key":"deletedFile","value":{"path":"x","more":"' + "x" * 70_000 + '"}}'
+    inside = '{"key":"file","value":{"path":"x","content":"eA==","more":' + nested + "}}"
+    size = '{"key":"lfsFile","value":{"path":"x","oid":"' + "a" * 64 + '","size":[[],[],[]]}}'
+    for lines in ([header.replace('"x"', f'"x","a":{nested}')], [long], [header, other], [header, inside]):
+        status, _, reply = raw(hub, "POST", path, "\n".join(lines).encode())
+        assert (status, b"65,536 bytes" in reply) == (400, True)
+    status, _, reply = raw(hub, "POST", path, f"{header}\n{size}".encode())
+    assert (status, b"number of its bytes" in reply) == (400, True)
+    content = base64.b64encode(os.urandom(200_000)).decode()
+    row = {"key": "file", "value": {"path": "long.bin", "content": content, "encoding": "base64"}}
+    assert raw(hub, "POST", path, f"{header}\n{json.dumps(row)}".encode())[0] == 200
+
+
+def test_a_gitignore_costs_little_whatever_it_says(hub):
+    headers = {"Content-Type": "application/json"}
+    asked = {"files": [{"path": "a" * 1000, "size": 1, "sample": ""}]}
+    for gitignore, status in (("*a" * 40 + "b", 200), ("*\n" * 600, 400), ("#" * 40_000 + "\nx", 400), ("!", 400),
+                              ("[z-a]", 400), ("*a?[ab]*" * 4000, 400), (["x"], 400)):  # fmt: skip
+        began = time.perf_counter()
+        body = json.dumps(asked | {"gitIgnore": gitignore}).encode()
+        assert raw(hub, "POST", "/api/datasets/ada/set/preupload/main", body, headers)[0] == status
+        assert time.perf_counter() - began < 5
+
+
 def test_an_upload_longer_than_announced_is_cut_off(hub):
     number, oid, later = hub.repo.id, "b" * 64, int(time.time()) + 60
     link = f"/lfs/put/{hub.world.signer.sign('lfs-put', number, oid, 1000, hub.by, later)}"

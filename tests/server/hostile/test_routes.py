@@ -124,6 +124,7 @@ LISTS = {
     "GET /api/datasets", "GET /api/models", "GET /api/commentaries", "GET /api/commentaries/datasets",
     "GET /api/commentaries/datasets/{dataset:path}", "GET /api/commentaries/compare", "GET /", "GET /datasets",
     "GET /for/{dataset:path}", "GET /owners/{owner}", "GET /compare", "GET /rest",
+    "GET /api/settings/repositories", "GET /api/organizations/{name}/settings/repositories",
 }  # fmt: skip
 
 
@@ -307,6 +308,7 @@ def test_repositories_named_in_a_body_ask_for_the_same_rights(hub):
 @pytest.mark.parametrize("route", sorted(LISTS))
 def test_lists_and_counts_hide_what_is_private(hub, route):
     path = route.removeprefix("GET ").replace("{dataset:path}", "x/y").replace("{owner}", "ada")
+    path = path.replace("{name}", "ada")
     params = {"search": "secret"} if path in {"/api/datasets", "/api/models", "/api/commentaries", "/"} else {}
     if path.endswith("compare"):
         params = {"id": ["ada/secret", "ada/open"]}

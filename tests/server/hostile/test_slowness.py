@@ -5,13 +5,14 @@ import json
 import os
 import socket
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx2
 import pytest
 
+from commentary_hub_server import connections
 from commentary_hub_server.routes import bodies
 from commentary_hub_server.routes.hub._commits import LARGE_BODIES, LARGE_BODY_BYTES
 from commentary_hub_server.rules.xet import to_text, xorb_key
@@ -155,6 +156,38 @@ def test_a_body_that_takes_too_long_altogether_is_given_up(hub, monkeypatch):
             slow.sendall(b"\0")
             time.sleep(0.1)
         assert b" 408 " in said(slow).split(b"\r\n")[0]
+
+
+@pytest.mark.parametrize("before", ["", "GET /healthz HTTP/1.1\r\nHost: hub\r\n\r\n"])
+@pytest.mark.parametrize("head", ["GET / HTTP/1.1\r\nHost: hub\r\nX-More: " + "x" * 20, "\r\n" * 20, ""])
+def test_a_head_that_never_ends_is_given_up(hub, monkeypatch, before, head):
+    """Behind a reply too, where uvicorn itself gives up who is silent, after 5 seconds."""
+    monkeypatch.setattr(connections, "HEAD_S", 0.5)
+    host, port = hub.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), 10) as one:
+        if before:
+            one.sendall(before.encode())
+            assert b" 200 " in one.recv(1 << 16)
+        began = time.perf_counter()
+        with suppress(BrokenPipeError, ConnectionResetError):
+            for letter in head:  # slow, but alive
+                one.sendall(letter.encode())
+                time.sleep(0.1)
+            assert said(one) == b""
+        assert time.perf_counter() - began < (8 if before and not head else 2.5)
+
+
+def test_who_sends_a_body_for_longer_than_a_head_may_take_is_served(hub, monkeypatch):
+    monkeypatch.setattr(connections, "HEAD_S", 0.3)
+    body = commit_of("slow")
+    with sending(hub, COMMIT, len(body)) as slow:
+        for at in range(0, len(body), 20):
+            slow.sendall(body[at : at + 20])
+            time.sleep(0.1)
+        assert b" 200 " in slow.recv(1 << 16)
+        time.sleep(0.5)
+        slow.sendall(b"GET /healthz HTTP/1.1\r\nHost: hub\r\n\r\n")
+        assert b"HTTP/1.1 200 " in slow.recv(1 << 16)
 
 
 def test_who_lost_the_right_to_write_while_sending_commits_nothing(hub):

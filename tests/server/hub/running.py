@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import uvicorn
 
 from commentary_hub_server.app import build_app, open_world
+from commentary_hub_server.connections import Prompt
 from commentary_hub_server.settings import Settings
 
 
@@ -31,8 +32,9 @@ def running(folder, port=0, **settings):
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind(("127.0.0.1", port))
     config = uvicorn.Config(
-        build_app(settings, world), log_level="error", access_log=False, forwarded_allow_ips=settings.proxy_hosts
-    )
+        build_app(settings, world), http=Prompt, log_level="error", access_log=False,
+        forwarded_allow_ips=settings.proxy_hosts,
+    )  # fmt: skip
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()

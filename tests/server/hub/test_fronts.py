@@ -21,6 +21,9 @@ def test_a_public_address_is_used_in_every_link(tmp_path):
         ask = {"operation": "upload", "objects": [{"oid": "a" * 64, "size": 5}]}
         batch = http(api, "POST", "/datasets/ada/set.git/info/lfs/objects/batch", json=ask).json()
         assert batch["objects"][0]["actions"]["upload"]["href"].startswith("https://hub.example/sub/lfs/put/")
+        api.move_repo("ada/set", "ada/moved", repo_type=DATA)
+        moved = http(api, "HEAD", "/datasets/ada/set/resolve/main/a.txt").headers["location"]
+        assert moved == "/sub/datasets/ada/moved/resolve/main/a.txt"
         http(api, "POST", "/api/repos/create", json={"name": "other", "type": DATA})
         link = http(api, "GET", "/api/datasets?limit=1").links["next"]["url"]
         assert link.startswith("https://hub.example/sub/api/datasets?limit=1&cursor=")

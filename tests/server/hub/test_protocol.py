@@ -1,5 +1,6 @@
 """The protocol's corners, by what clients send and read: ids, pages, errors, headers."""
 
+import json
 import os
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
+from commentary_hub_server.routes.hub import _accounts
 from tests.server.hub.asking import DATA, commit, http
 
 
@@ -79,6 +81,19 @@ def test_expand_names_the_commit_that_last_changed_a_path(api, repo):
     assert info.last_commit.oid == first
 
 
+def test_thousands_of_paths_are_looked_up_at_once(api, repo):
+    commit(api, repo, {"a.txt": b"1", "d/b.txt": b"1"})
+    names = [f"nothing/{n}" for n in range(5_000)]
+    found = api.get_paths_info(repo, [*names, "a.txt", "d"], repo_type=DATA)
+    assert [one.path for one in found] == ["a.txt", "d"]
+    address = f"/api/datasets/{repo}/paths-info/main"
+    assert http(api, "POST", address, data={"paths": ["a"] * 20_000}).json() == []
+    for count in (20_001, 30_000):
+        reply = http(api, "POST", address, data={"paths": ["a"] * count})
+        assert (reply.status_code, "20,000 paths" in reply.json()["error"]) == (400, True)
+    assert http(api, "POST", address).json() == []
+
+
 def test_history_is_paged(api, repo):
     ids = [commit(api, repo, {"a.txt": b"%d" % n}).oid for n in range(5)]
     url, found = f"/api/datasets/{repo}/commits/main?limit=2", []
@@ -102,6 +117,37 @@ def test_info_gives_what_expand_asks_for(api, repo):
     (full,) = api.list_datasets(search=repo.split("/")[1], full=True)
     assert (full.sha, full.author) == (info.sha, "ada")
     assert [one.id for one in api.list_datasets(task_categories="text-classification")] == [repo]
+
+
+def test_a_card_keeps_its_metadata_beside_what_json_does_not_know(api, repo):
+    card = b"---\nlicense: mit\nreleased: 2024-01-01\nscores: {2024-01-01: .nan, 2: 1}\nseen: !!set {a}\n---\n"
+    commit(api, repo, {"README.md": card})
+    info = api.dataset_info(repo)
+    assert info.tags == ["license:mit"]
+    assert info.card_data.to_dict() == {
+        "license": "mit", "released": "2024-01-01", "scores": {"2024-01-01": None, "2": 1}, "seen": "{'a'}",
+    }  # fmt: skip
+
+
+def test_a_long_card_keeps_tags_and_what_is_short_of_its_metadata(api, repo):
+    described = [{"config_name": f"c{n}", "features": [{"name": f"f{m}"} for m in range(40)]} for n in range(200)]
+    card = f"---\nlicense: mit\ndataset_info: {json.dumps(described)}\n---\n# Hello\n".encode()
+    assert len(card) > 100_000
+    commit(api, repo, {"README.md": card})
+    info = api.dataset_info(repo)
+    assert info.tags == ["license:mit"]
+    assert info.card_data.to_dict() == {"license": "mit"}
+    assert "dataset_info" not in http(api, "GET", f"/datasets/{repo}").text
+
+
+def test_a_card_whose_yaml_names_no_such_value_is_committed_without_metadata(api, repo):
+    # huggingface_hub asks first, and is told; other clients commit.
+    for block in ("a: !!timestamp x", "a: !!bool x", f"a: !!float '1{':1' * 300}.5'"):
+        row = {"key": "file", "value": {"path": "README.md", "content": f"---\n{block}\n---\n", "encoding": "utf-8"}}
+        body = json.dumps({"key": "header", "value": {"summary": "x"}}) + "\n" + json.dumps(row)
+        assert http(api, "POST", f"/api/datasets/{repo}/commit/main", content=body).status_code == 200
+        checked = http(api, "POST", "/api/validate-yaml", json={"content": row["value"]["content"]})
+        assert checked.status_code == 400
 
 
 def test_errors_say_what_the_client_looks_for(api, repo, tmp_path):
@@ -173,6 +219,30 @@ def test_users_organisations_and_their_roles(hub, api):
         api.get_user_overview("nobody-here")
 
 
+def test_owners_list_what_they_own_with_its_size(hub, monkeypatch):
+    keeper = HfApi(endpoint=hub.url, token=hub.token("keeper"))
+    hub.world.directory.add_org("shelf-lab", member="keeper")
+    for n in range(3):
+        keeper.create_repo(f"keeper/set-{n}", repo_type=DATA, private=n == 1)
+    keeper.create_repo("keeper/net")
+    keeper.create_repo("shelf-lab/set", repo_type=DATA)
+    commit(keeper, "keeper/set-0", {"a.txt": b"x" * 300})
+    commit(keeper, "keeper/set-1", {"a.txt": b"y" * 100})
+    for most in (1000, 2):
+        monkeypatch.setattr(_accounts, "MAX_LISTED", most)
+        found = {one.id: one for one in keeper.list_user_repos()}
+        assert {(one.id, one.type, one.visibility, one.storage, one.storage_percent) for one in found.values()} == {
+            ("keeper/set-0", "dataset", "public", 300, 75.0), ("keeper/set-1", "dataset", "private", 100, 25.0),
+            ("keeper/set-2", "dataset", "public", 0, 0), ("keeper/net", "model", "public", 0, 0),
+        }  # fmt: skip
+    assert [one.id for one in keeper.list_user_repos("shelf-lab")] == ["shelf-lab/set"]
+    for settings in ({"user": "eve"}, {"user": "keeper", "only_repo": "dataset/shelf-lab/set"}):
+        with pytest.raises(HfHubHTTPError, match="403"):
+            list(HfApi(endpoint=hub.url, token=hub.token(**settings)).list_user_repos("shelf-lab"))
+    with pytest.raises(HfHubHTTPError, match="401"):
+        list(HfApi(endpoint=hub.url, token=False).list_user_repos())
+
+
 def test_the_old_name_leads_to_the_new_one_until_it_is_taken(api, repo):
     api.move_repo(repo, "ada/new-name", repo_type=DATA)
     reply = http(api, "GET", f"/api/datasets/{repo}/revision/main?blobs=true")
@@ -180,6 +250,44 @@ def test_the_old_name_leads_to_the_new_one_until_it_is_taken(api, repo):
     assert reply.headers["location"] == f"{api.endpoint}/api/datasets/ada/new-name/revision/main?blobs=true"
     api.create_repo(repo, repo_type=DATA)
     assert api.dataset_info(repo).id == repo
+
+
+def test_a_file_is_found_by_the_old_name_without_a_host_in_the_way(api, repo):
+    """As clients from 0.36 to 1.3 want it: asking for a file's headers, they follow no redirect to a host."""
+    commit(api, repo, {"a b.txt": b"1"})
+    api.move_repo(repo, f"{repo}-moved", repo_type=DATA)
+    for method in ("HEAD", "GET"):
+        reply = http(api, method, f"/datasets/{repo}/resolve/main/a%20b.txt")
+        assert reply.status_code == 307
+        assert reply.headers["location"] == f"/datasets/{repo}-moved/resolve/main/a%20b.txt"
+
+
+def test_what_a_gitignore_names_stays_at_home(api, repo):
+    """The one given, or in the commit, or on the hub, in this order."""
+    files = {".env": b"KEY=1", "a.log": b"1", "kept.log": b"1", "build/x": b"1", "a/build.txt": b"1"}
+    everything = {*files, ".gitignore"}
+    commit(api, repo, {".gitignore": b"# mine\n.env\n*.log\n!kept.log\nbuild/\n", **files})
+    visible = {".gitignore", "kept.log", "a/build.txt"}
+    assert set(api.list_repo_files(repo, repo_type=DATA)) == visible
+    commit(api, repo, {"b.log": b"1", "build/y": b"1", "c.txt": b"1"})
+    assert set(api.list_repo_files(repo, repo_type=DATA)) == visible | {"c.txt"}
+    asked = {"files": [{"path": path, "size": 1, "sample": ""} for path in sorted(everything)], "gitIgnore": ""}
+    for given, expected in (("", set()), ("*.txt\n", {"a/build.txt"})):
+        reply = http(api, "POST", f"/api/datasets/{repo}/preupload/main", json=asked | {"gitIgnore": given}).json()
+        assert {one["path"] for one in reply["files"] if one["shouldIgnore"]} == expected
+
+
+def test_only_branches_take_commits(api, repo):
+    first = commit(api, repo, {"a.txt": b"1"}).oid
+    api.create_tag(repo, tag="v1", revision=first, repo_type=DATA)
+    with pytest.raises(BadRequestError, match="not a branch"):
+        commit(api, repo, {"a.txt": b"2"}, revision="refs/tags/v1")
+    with pytest.raises(RevisionNotFoundError):
+        commit(api, repo, {"a.txt": b"2"}, revision="refs/pr/1")
+    with pytest.raises(HfHubHTTPError, match="404"):
+        commit(api, repo, {"a.txt": b"2"}, revision="v1")
+    assert api.dataset_info(repo, revision="v1").sha == first
+    assert commit(api, repo, {"a.txt": b"2"}, revision="refs/heads/main").oid == api.dataset_info(repo).sha != first
 
 
 def test_a_former_name_deletes_nothing(hub, api, repo):

@@ -280,6 +280,8 @@ def test_a_repository_of_many_files_and_long_lines_still_has_light_pages():
     assert before.keys() <= seen
     assert len(difference.content) < 110_000
     assert "200 files changed" in difference.text
+    shelf.commit(repo, {f"{at}.txt": b"" for at in range(10_001)}, "Very many")
+    assert "More than 10,000 files" in client.get(f"/datasets/{repo}/tree/main").text
 
 
 def test_the_header_of_a_tensor_file_is_shown(client):

@@ -31,6 +31,7 @@ _ENTRY: Any = {
     "deprecated": False,
     "description": "Weights for every training example, learned with 40 % wrong labels.",
 }
+MAX_FILES = 1000  # of one repository; the protocol of the hub lists all of them, by pages
 _KEY = "00c1f0a5b7e2493d8a6f1e2d3c4b5a69"
 
 
@@ -166,7 +167,7 @@ class Lineage(_Answer):
 
 
 class One(Line):
-    """Everything about one commentary; ``revisions`` newest first, at most 100."""
+    """Everything about one commentary; of its repository the first 1,000 ``files`` and the newest 100 ``revisions``."""
 
     model_config = ConfigDict(
         json_schema_extra={

@@ -11,6 +11,7 @@ from fastapi import Query as Parameter
 
 from commentary_hub.errors import ArtefactError, InputError
 from commentary_hub_server.routes.catalogue._answers import (
+    MAX_FILES,
     NOT_MODIFIED,
     Lineage,
     One,
@@ -60,7 +61,7 @@ def add_one(router: APIRouter, catalogue: Catalogue, shelf: Shelf, identify: Cal
                     **summary(entry),
                     "manifest": commentary.manifest.model_dump(mode="json", exclude_none=True),
                     "evidence": evidence_of(commentary),
-                    "files": [asdict(file) for file in commentary.files],
+                    "files": [asdict(file) for file in shelf.files(entry.repo_id, entry.revision, limit=MAX_FILES)],
                     "lineage": _lineage(catalogue, entry, commentary, viewer),
                     "revisions": [asdict(line) for line in shelf.history(entry.repo_id, entry.revision, 100)],
                 }

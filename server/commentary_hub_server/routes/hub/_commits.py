@@ -20,13 +20,25 @@ from commentary_hub_server.routes.bodies import spooled
 from commentary_hub_server.routes.hub._addresses import plain
 from commentary_hub_server.routes.hub._doors import Doors, Refused
 from commentary_hub_server.routes.hub._repositories import Payload
-from commentary_hub_server.rules.repositories import KINDS, Change, File, Repository, check_path
+from commentary_hub_server.rules.repositories import (
+    IGNORE_NAME,
+    KINDS,
+    MAX_IGNORE_BYTES,
+    Change,
+    Commit,
+    File,
+    Repository,
+    check_path,
+    ignored,
+)
 
 MAX_INLINE_BYTES = 1 << 20  # a larger file, or one that is not text, goes by Xet or LFS
 LARGE_BODY_BYTES = 8 << 20  # from here on, few at a time: a body takes several times its size while it is read
 LARGE_BODIES = 2
 MAX_FILES = 20_000
 MAX_OPERATIONS = 50_000
+MAX_LINE_BYTES = 64 << 10  # of a commit; only a file's is longer, and its content is base64
+MAX_MARKS = 20  # of the brackets and commas in such a line: values of JSON take a hundred times their text
 
 
 def add(router: APIRouter, doors: Doors) -> None:
@@ -58,10 +70,11 @@ def _add(router: APIRouter, doors: Doors, kind: str, large: asyncio.Semaphore) -
         if not all(isinstance(line, dict) for line in asked):
             raise Refused(400, "each of files is an object with path, size and sample")
         paths = [check_path(str(line.get("path", ""))) for line in asked]
+        hidden = ignored(_gitignore(doors, repository, commit, payload), paths)
         answer = []
         for line, path, known in zip(asked, paths, doors.history.nodes(commit, paths), strict=True):
             mode = "regular" if _is_inline(line) else "lfs"
-            fresh: dict[str, Any] = {"path": path, "uploadMode": mode, "shouldIgnore": False}
+            fresh: dict[str, Any] = {"path": path, "uploadMode": mode, "shouldIgnore": path in hidden}
             if isinstance(known, File):
                 fresh["oid"] = known.sha256 if known.is_large else known.oid
             answer.append(fresh)
@@ -103,6 +116,21 @@ def _add(router: APIRouter, doors: Doors, kind: str, large: asyncio.Semaphore) -
         return {"success": True, "commitOid": made.id, "commitUrl": web, "hookOutput": ""}
 
 
+def _gitignore(doors: Doors, repository: Repository, commit: Commit, payload: dict[str, Any]) -> str:
+    """The ``.gitignore`` that the client sends along, or else the repository's own."""
+    given = payload.get("gitIgnore")
+    if given is not None:
+        if not isinstance(given, str):
+            raise Refused(400, "gitIgnore is the text of a .gitignore")
+        return given
+    opened = doors.history.open(repository, commit, IGNORE_NAME)
+    return (
+        ""
+        if opened is None
+        else doors.history.read(repository, opened, 0, MAX_IGNORE_BYTES + 1).decode("utf-8", "replace")
+    )
+
+
 def _is_inline(line: dict[str, Any]) -> bool:
     """Whether a file is small text (an empty one always is)."""
     size = line.get("size")
@@ -136,8 +164,12 @@ def _parse(lines: Iterable[bytes]) -> tuple[dict[str, Any], list[Change]]:
         if not line.strip():
             continue
         try:
+            if len(line) > MAX_LINE_BYTES and sum(map(line.count, (b"[", b"{", b","))) > MAX_MARKS:
+                raise InputError(_too_long(number))
             row = json.loads(line)
             key, value = row["key"], row["value"]
+            if len(line) > MAX_LINE_BYTES and key != "file":
+                raise InputError(_too_long(number))
             if key == "header":
                 header = dict(value)
             else:
@@ -151,6 +183,13 @@ def _parse(lines: Iterable[bytes]) -> tuple[dict[str, Any], list[Change]]:
     return header, changes
 
 
+def _too_long(number: int) -> str:
+    return (
+        f"line {number} of the commit has more than {MAX_LINE_BYTES:,} bytes: only a file's line may, whose content is "
+        "base64"
+    )
+
+
 def _change(key: str, value: dict[str, Any]) -> Change:
     path = str(value["path"])
     if key == "file":
@@ -161,7 +200,10 @@ def _change(key: str, value: dict[str, Any]) -> Change:
         oid = str(value["oid"])
         if value.get("algo", "sha256") != "sha256" or len(oid) != 64 or not set(oid) <= set("0123456789abcdef"):
             raise InputError(f"{path!r}: an object is named by its sha256 in hex")
-        return Change(path, sha256=oid, size_bytes=value.get("size"))
+        size = value.get("size")
+        if size is not None and not isinstance(size, int):
+            raise InputError(f"{path!r}: size is the number of its bytes")
+        return Change(path, sha256=oid, size_bytes=size)
     if key == "deletedFile":
         return Change(path, delete_file=True)
     if key == "deletedFolder":

@@ -7,10 +7,12 @@ from collections.abc import Iterable, Iterator
 from itertools import islice, pairwise
 from secrets import token_hex
 from typing import Annotated, Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
-from fastapi import APIRouter, Form, Query, Request
+from fastapi import APIRouter, Query, Request
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, RedirectResponse, Response, StreamingResponse
+from starlette.exceptions import HTTPException
 
 from commentary_hub_server.routes.hub._addresses import plain
 from commentary_hub_server.routes.hub._doors import Doors, Refused
@@ -28,6 +30,23 @@ from commentary_hub_server.rules.repositories import (
 
 PAGE, EXPANDED_PAGE = 1000, 50
 MAX_PATHS = 20_000
+_PATHS_FORM = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/x-www-form-urlencoded": {
+                "schema": {
+                    "type": "object",
+                    "required": ["paths"],
+                    "properties": {
+                        "paths": {"type": "array", "items": {"type": "string"}, "maxItems": MAX_PATHS},
+                        "expand": {"type": "boolean", "default": False},
+                    },
+                }
+            }
+        },
+    }
+}
 _PIECE = 1 << 20
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 _RANGES = re.compile(r"bytes=\d{1,18}-\d{1,18}(,[ \t]*\d{1,18}-\d{1,18}){1,99}")
@@ -37,6 +56,7 @@ def add(router: APIRouter, doors: Doors) -> None:
     """Add the routes."""
     for kind in KINDS:
         _add_listing(router, doors, kind)
+        _add_paths(router, doors, kind)
         _add_resolve(router, doors, kind)
 
 
@@ -72,15 +92,12 @@ def _add_listing(router: APIRouter, doors: Doors, kind: str) -> None:
     router.get(f"{base}/tree/{{revision}}", summary="Files and folders", name=f"{kind}_tree")(tree)
     router.get(f"{base}/tree/{{revision}}/{{path:path}}", summary="Below a folder", name=f"{kind}_subtree")(tree)
 
-    @router.post(f"{base}/paths-info/{{revision}}", summary="Some paths; missing ones are left out",
-                 name=f"{kind}_paths_info")  # fmt: skip
-    def paths_info(
-        request: Request,
-        owner: str,
-        name: str,
-        revision: str,
-        paths: Annotated[list[str], Form(max_length=MAX_PATHS)],
-        expand: Annotated[bool, Form()] = False,
+
+def _add_paths(router: APIRouter, doors: Doors, kind: str) -> None:
+    base = f"/api/{kind}s/{{owner}}/{{name}}"
+
+    def described(
+        request: Request, owner: str, name: str, revision: str, paths: list[str], *, expand: bool
     ) -> list[dict[str, Any]]:
         repository = doors.repository(request, kind, owner, name)
         commit = doors.commit(repository, revision)
@@ -90,6 +107,22 @@ def _add_listing(router: APIRouter, doors: Doors, kind: str) -> None:
         if expand and len(entries) > PAGE:
             raise Refused(400, f"expand looks at most {PAGE} paths up at once")
         return _lines(doors, repository, commit, entries, expand=expand)
+
+    @router.post(f"{base}/paths-info/{{revision}}", summary="Some paths; missing ones are left out",
+                 name=f"{kind}_paths_info", openapi_extra=_PATHS_FORM)  # fmt: skip
+    async def paths_info(request: Request, owner: str, name: str, revision: str) -> list[dict[str, Any]]:
+        # The form is read here: where a parameter asks for one, the framework takes 1,000 fields.
+        try:
+            form = await request.form(max_fields=MAX_PATHS + 1)
+        except HTTPException as error:
+            raise Refused(
+                400, f"the form cannot be read: {error.detail}; it has at most {MAX_PATHS:,} paths"
+            ) from error
+        paths = [path for path in form.getlist("paths") if isinstance(path, str)]
+        if len(paths) > MAX_PATHS:
+            raise Refused(400, f"at most {MAX_PATHS:,} paths are looked up at once")
+        expand = str(form.get("expand", "")).lower() in {"1", "true"}
+        return await run_in_threadpool(described, request, owner, name, revision, paths, expand=expand)
 
 
 def _lines(
@@ -123,7 +156,8 @@ def _add_resolve(router: APIRouter, doors: Doors, kind: str) -> None:
         repository = doors.repository(request, kind, owner, name)
         if repository.name.lower() != f"{owner}/{name}".lower():
             target = f"{prefix}/{repository.public_id}/resolve/{quote(plain(revision), safe='')}/{quote(plain(path))}"
-            return RedirectResponse(f"{doors.base(request)}{target}", 307)
+            # Without a host: older clients follow no other redirect when they ask for a file's headers.
+            return RedirectResponse(f"{urlsplit(doors.base(request)).path}{target}", 307)
         commit = doors.commit(repository, revision)
         opened = doors.history.open(repository, commit, plain(path))
         if opened is None:

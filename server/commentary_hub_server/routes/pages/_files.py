@@ -18,6 +18,7 @@ from commentary_hub_server.routes.pages._templates import home
 from commentary_hub_server.rules.catalogue import Place, Shelf, StoredFile, difference, read_header
 
 MAX_FILES = 150
+MAX_COUNTED = 10_000
 MAX_TEXT_BYTES = 60_000  # escaped, this stays below a page's 150 kB
 MAX_PICTURE_BYTES = 8 * 1024 * 1024
 _PIECE = 1 << 20
@@ -43,10 +44,10 @@ def add_files(router: APIRouter, site: Site) -> None:
         files = files_below(site.shelf, place, commit, folder)
         if place is None or commit is None or (folder and not files):
             return site.missing(request)
-        later = [file for file in files if file.path > after]
+        later = files_below(site.shelf, place, commit, folder, after=after, limit=MAX_FILES + 1) if after else files
         return site.render(
             request, "files.html", **site.heading(request, place), revision=commit, files=later[:MAX_FILES],
-            folder=folder, count=len(files), total_bytes=sum(file.size_bytes for file in files),
+            folder=folder, count=len(files), most=MAX_COUNTED, total_bytes=sum(file.size_bytes for file in files),
             after=later[MAX_FILES - 1].path if len(later) > MAX_FILES else None,
             shown=(".safetensors", *TEXTS, *_PICTURE_NAMES),
         )  # fmt: skip
@@ -160,18 +161,19 @@ def below(shelf: Shelf, place: Place | None, address: str) -> tuple[str | None, 
     return shelf.resolve(place.repo_id, plain(address).strip("/")), ""
 
 
-def files_below(shelf: Shelf, place: Place | None, commit: str | None, folder: str) -> list[StoredFile]:
-    """The files in a folder and in those inside it; all of them where it is empty, none where there is no such."""
+def files_below(
+    shelf: Shelf, place: Place | None, commit: str | None, folder: str, *, after: str = "", limit: int = MAX_COUNTED + 1
+) -> list[StoredFile]:
+    """The first files in a folder and in those inside it, behind ``after``; none where there is no such folder."""
     if place is None or commit is None:
         return []
-    files = shelf.files(place.repo_id, commit)
-    return [file for file in files if file.path.startswith(f"{folder}/")] if folder else files
+    return shelf.files(place.repo_id, commit, limit=limit, folder=folder, after=after)
 
 
 def _file(site: Site, place: Place | None, commit: str | None, path: str) -> StoredFile | None:
     if place is None or commit is None:
         return None
-    return next((file for file in site.shelf.files(place.repo_id, commit) if file.path == path), None)
+    return next(iter(site.shelf.some(place.repo_id, commit, [path])), None)
 
 
 def _fitting(said: Sequence[tuple[str, Shown]], most: int = 100) -> list[Shown]:

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import RedirectResponse, Response
 
 from commentary_hub_server.routes.hub import plain
-from commentary_hub_server.routes.pages._files import MAX_FILES, below, files_below
+from commentary_hub_server.routes.pages._files import MAX_COUNTED, MAX_FILES, below, files_below
 from commentary_hub_server.routes.pages._site import Site
 from commentary_hub_server.rules.catalogue import Place, Shelf
 
@@ -27,10 +27,11 @@ def add_models(router: APIRouter, site: Site, shelf: Shelf) -> None:
         files = files_below(shelf, place, commit, folder)
         if place is None or commit is None or (folder and not files):
             return site.nowhere(request)
-        later = [file for file in files if file.path > after]
+        later = files_below(shelf, place, commit, folder, after=after, limit=MAX_FILES + 1) if after else files
         return site.render(
             request, "model.html", place=place, home=f"/{quote(place.repo_id)}", revision=commit, folder=folder,
-            files=later[:MAX_FILES], count=len(files), total_bytes=sum(file.size_bytes for file in files),
+            files=later[:MAX_FILES], count=len(files), most=MAX_COUNTED,
+            total_bytes=sum(file.size_bytes for file in files),
             after=later[MAX_FILES - 1].path if len(later) > MAX_FILES else None,
         )  # fmt: skip
 

@@ -53,15 +53,16 @@ def render_card_html(text: str, home: str, revision: str, folder: str = "") -> s
     ``home/picture/revision/path``, files and folders at ``home/blob/…`` and ``home/tree/…``. Nothing outside of the
     repository is meant by it.
 
-    Of a long card the first 60,000 characters, and what stands before its picture 501.
+    Of a long body the first 60,000 characters, and what stands before its picture 501.
 
     Mathematics ($…$, $$…$$) becomes MathML (the first 200 formulas), or stays as its source. Headings are moved down
     one level, because the page has its own first one. A card whose YAML block cannot be read shows as it is.
     """
     try:
-        _, body = split_card(text[:MAX_CARD_CHARACTERS])
+        _, body = split_card(text)
     except ManifestInvalid:
-        body = text[:MAX_CARD_CHARACTERS]
+        body = text
+    body = body[:MAX_CARD_CHARACTERS]
     return str(
         nh3.clean(
             _parser().render("![".join(body.split("![", _MAX_PICTURES + 1)[: _MAX_PICTURES + 1])),

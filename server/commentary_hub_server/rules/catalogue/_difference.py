@@ -9,7 +9,7 @@ from functools import lru_cache
 from itertools import islice
 from typing import Literal
 
-from commentary_hub_server.rules.catalogue._shelf import Shelf, StoredFile
+from commentary_hub_server.rules.catalogue._shelf import Shelf
 
 MAX_TEXT_BYTES = 64 * 1024
 MAX_LINES = 400
@@ -41,11 +41,11 @@ def difference(shelf: Shelf, repo_id: str, before: str, after: str) -> list[File
     first 10 texts, each to its line 2,000: of one that long on either side, or of as many as cost no more than it.
     """
     left, texts, pairs = MAX_CHARACTERS, 0, _MAX_PAIRS
-    old = {file.path: file for file in shelf.files(repo_id, before)}
-    new = {file.path: file for file in shelf.files(repo_id, after)}
     changes = []
-    for path in islice((path for path in sorted(old.keys() | new.keys()) if _differ(old, new, path)), MAX_FILES):
-        was, now = old.get(path), new.get(path)
+    for was, now in shelf.changes(repo_id, before, after, limit=MAX_FILES):
+        one = now or was
+        assert one is not None
+        path = one.path
         change: Change = "added" if was is None else "removed" if now is None else "changed"
         sizes = (was.size_bytes if was else 0, now.size_bytes if now else 0)
         lines: tuple[str, ...] = ()
@@ -82,8 +82,3 @@ def _within(characters: int, lines: Iterable[str]) -> tuple[str, ...]:
 def _lines(shelf: Shelf, repo_id: str, revision: str, path: str) -> tuple[str, ...]:
     text = shelf.read(repo_id, revision, path, 0, MAX_TEXT_BYTES).decode(errors="replace")
     return tuple(text.splitlines()[:_MAX_TEXT_LINES])
-
-
-def _differ(old: dict[str, StoredFile], new: dict[str, StoredFile], path: str) -> bool:
-    was, now = old.get(path), new.get(path)
-    return was is None or now is None or was.digest != now.digest

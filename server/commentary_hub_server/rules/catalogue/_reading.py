@@ -21,13 +21,15 @@ from commentary_hub_server.rules.catalogue._safetensors import Header, Read, rea
 from commentary_hub_server.rules.catalogue._shelf import Shelf, StoredFile
 
 MAX_INDEX_BYTES = 1 << 20
+_PLOTS, _MAX_PLOTS = "plots", 100
 
 
 @dataclass(frozen=True, slots=True)
 class Commentary:
     """A commentary at one commit; ``evidence`` is ``None`` where there is none about these tensors.
 
-    ``files`` are those of the whole repository, ``folder`` is where in it the commentary lies (empty: at the root).
+    ``files`` are those that the manifest names and the first hundred below ``plots/``; ``folder`` is where in the
+    repository the commentary lies (empty: at the root).
     """
 
     repo_id: str
@@ -47,13 +49,15 @@ class Commentary:
 def read_commentary(shelf: Shelf, repo_id: str, revision: str, *, folder: str = "") -> Commentary:
     """Read the small files; raises `ArtefactError` or `FileNotFoundError` where there is no sound manifest."""
     prefix = f"{folder}/" if folder else ""
-    files = tuple(shelf.files(repo_id, revision))
-    names = {file.path for file in files}
 
     def text(name: str, limit: int = MAX_MANIFEST_BYTES + 1) -> bytes:
         return shelf.read(repo_id, revision, prefix + name, 0, limit)
 
     manifest = Manifest.from_json(text(MANIFEST_NAME))
+    wanted = (MANIFEST_NAME, EVIDENCE_NAME, CARD_NAME, TENSORS_INDEX_NAME, *manifest.tensor_files)
+    files = shelf.some(repo_id, revision, [prefix + name for name in dict.fromkeys(wanted)])
+    names = {file.path for file in files}
+    files += shelf.files(repo_id, revision, folder=f"{prefix}{_PLOTS}", limit=_MAX_PLOTS)
     evidence = None
     if prefix + EVIDENCE_NAME in names:
         try:
@@ -63,7 +67,7 @@ def read_commentary(shelf: Shelf, repo_id: str, revision: str, *, folder: str = 
         if evidence is not None and not evidence.describes(manifest):
             evidence = None
     card = text(CARD_NAME).decode(errors="replace") if prefix + CARD_NAME in names else ""
-    return Commentary(repo_id, revision, manifest, evidence, card, files, folder)
+    return Commentary(repo_id, revision, manifest, evidence, card, tuple(files), folder)
 
 
 def tensor_file(shelf: Shelf, commentary: Commentary, *, holding: str = KEYS_TENSOR) -> tuple[Read, Header]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -45,8 +46,16 @@ class Shelf(Protocol):
     def resolve(self, repo_id: str, revision: str) -> str | None:
         """The commit id that a branch, tag or commit id names, or ``None``."""
 
-    def files(self, repo_id: str, revision: str) -> list[StoredFile]:
-        """All files, sorted by path."""
+    def files(self, repo_id: str, revision: str, *, limit: int, folder: str = "", after: str = "") -> list[StoredFile]:
+        """At most ``limit`` files below ``folder``, behind the path ``after``, sorted by the parts of their paths."""
+
+    def some(self, repo_id: str, revision: str, paths: Sequence[str]) -> list[StoredFile]:
+        """Those of ``paths`` that are files."""
+
+    def changes(
+        self, repo_id: str, before: str, after: str, *, limit: int
+    ) -> list[tuple[StoredFile | None, StoredFile | None]]:
+        """At most ``limit`` files that are not the same in two revisions: as each was, and as it is."""
 
     def read(self, repo_id: str, revision: str, path: str, start: int, length: int) -> bytes:
         """At most ``length`` bytes from ``start``; fewer at the end. Raises `FileNotFoundError`."""

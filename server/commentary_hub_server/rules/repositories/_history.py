@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 
 from sqlalchemy import Connection, Engine, delete, insert, select, update
 
@@ -21,7 +22,7 @@ from commentary_hub_server.rules.repositories._paths import check_path, check_re
 from commentary_hub_server.rules.repositories._quota import Quota
 from commentary_hub_server.rules.repositories._records import Change, Commit, Opened, Repository
 from commentary_hub_server.rules.repositories._revisions import HEADS, MAIN, TAGS, full_branch
-from commentary_hub_server.rules.repositories._trees import Draft, File, Node, find, find_all, walk
+from commentary_hub_server.rules.repositories._trees import Draft, File, Node, compare, find, find_all, walk
 from commentary_hub_server.rules.repositories.tables import refs, repositories
 from commentary_hub_server.store import Leases, Objects, taken
 
@@ -84,6 +85,11 @@ class History:
         with self._reads.connect() as connection:
             found = find_all(connection, commit.tree, paths)
         return [found[path] for path in paths]
+
+    def changes(self, before: Commit, after: Commit, limit: int) -> list[tuple[str, File | None, File | None]]:
+        """(path, file before, file after) of at most ``limit`` files that differ, see `_trees.compare`."""
+        with self._reads.connect() as connection:
+            return list(islice(compare(connection, before.tree, after.tree), limit))
 
     def open(self, repository: Repository, commit: Commit, path: str) -> Opened | None:
         """A file at a commit, with how it is stored; ``None`` where there is none, or its object was deleted."""

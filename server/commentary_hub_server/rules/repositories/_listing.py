@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -29,6 +30,8 @@ from commentary_hub_server.rules.repositories.tables import repositories, tags
 INSIDE = "commentaries"  # where a dataset's own repository keeps its commentaries
 MAX_INSIDE = 200
 _MAX_CARD_BYTES = 1 << 20
+_MAX_BLOCK_BYTES = 2 << 20  # of a card that describes a repository: of many configurations, most is its YAML block
+_MAX_METADATA = 100_000  # characters of JSON: lists hold a thousand of them
 _LOOKED_BACK = 200  # commits, for who committed evidence that names a verification
 MAX_INDEXED_BYTES = 16 << 20  # of one repository: they are read while every other writer waits
 # Card key → prefix of the tag, per type of repository.
@@ -128,22 +131,20 @@ class Indexer:
         if isinstance(node, File):
             try:
                 metadata, _ = split_card(
-                    self._read(connection, repository, node, _MAX_CARD_BYTES).decode(errors="replace")
+                    self._read(connection, repository, node, _MAX_BLOCK_BYTES).decode(errors="replace")
                 )
             except ArtefactError:
                 metadata = {}
         try:
-            card = json.dumps(metadata, allow_nan=False)
-        except (TypeError, ValueError):
+            card = _written(metadata)
+        except ValueError:  # a number with thousands of digits
             card, metadata = "{}", {}
         names = _tags(metadata, repository.kind)
         connection.execute(delete(tags).where(tags.c.repository_id == repository.id))
         if names:
             connection.execute(insert(tags), [{"repository_id": repository.id, "tag": name} for name in names])
         connection.execute(
-            update(repositories)
-            .where(repositories.c.id == repository.id)
-            .values(card=card[:100_000] if len(card) <= 100_000 else "{}", tags=json.dumps(names))
+            update(repositories).where(repositories.c.id == repository.id).values(card=card, tags=json.dumps(names))
         )
 
 
@@ -175,6 +176,29 @@ def _verified(
 
 def _path(folder: str, name: str) -> str:
     return f"{folder}/{name}" if folder else name
+
+
+def _written(metadata: dict[str, object]) -> str:
+    """The metadata as JSON, without the largest values where all of them are too long."""
+    said = {str(name): json.dumps(_as_json(value), allow_nan=False) for name, value in metadata.items()}
+    parts = {name: f"{json.dumps(name)}: {value}" for name, value in said.items()}
+    left = _MAX_METADATA
+    for name in sorted(parts, key=lambda name: len(parts[name])):
+        left -= len(parts[name]) + len(", ")
+        if left < 0:
+            del parts[name]
+    return f"{{{', '.join(parts.values())}}}"
+
+
+def _as_json(value: object) -> object:
+    """What YAML knows and JSON does not, as text: dates, bytes, sets, names that are no strings; no number: none."""
+    if isinstance(value, dict):
+        return {str(name): _as_json(below) for name, below in value.items()}
+    if isinstance(value, list | tuple):
+        return [_as_json(below) for below in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, str | int) else str(value)
 
 
 def _tags(metadata: dict[str, object], kind: str) -> list[str]:

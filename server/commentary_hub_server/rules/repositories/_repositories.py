@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Select, and_, delete, insert, or_, select, update
+from sqlalchemy import Connection, Engine, Select, and_, delete, func, insert, or_, select, update
 
 from commentary_hub.errors import HubConflict, InputError
 from commentary_hub_server.rules.repositories._listing import Indexer
@@ -175,6 +175,12 @@ class Repositories:
             last_row = rows[filters.limit - 1]
             cursor = _write_cursor(last_row._mapping[column.name], last_row.id)
         return Listing(page, cursor)
+
+    def held_bytes(self, owner: str) -> int:
+        """How much the files of an owner's repositories take."""
+        query = select(func.coalesce(func.sum(repositories.c.size_bytes), 0))
+        with self._reads.connect() as connection:
+            return int(connection.execute(query.where(repositories.c.owner == owner.lower())).scalar_one())
 
     def _free(self, connection: Connection, key: str, said: str) -> None:
         """Make sure that nothing has this name; a former name of another repository is given up for it."""

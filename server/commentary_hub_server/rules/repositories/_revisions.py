@@ -10,7 +10,7 @@ from itertools import groupby
 
 from sqlalchemy import Connection, Row, and_, insert, literal, select, update
 
-from commentary_hub.errors import HubNotFound
+from commentary_hub.errors import HubNotFound, InputError
 from commentary_hub_server.rules.repositories._records import Commit, Repository
 from commentary_hub_server.rules.repositories._trees import Folder, Node, find, read_folder
 from commentary_hub_server.rules.repositories.tables import commits, refs, repositories
@@ -24,8 +24,13 @@ _STEP = 100
 
 
 def full_branch(branch: str) -> str:
-    """``main`` → ``refs/heads/main``; full names stay."""
-    return branch if branch.startswith("refs/") else HEADS + branch
+    """``main`` → ``refs/heads/main``; full names of branches stay.
+
+    Raises `InputError` for any other ref: a tag stays where it was made.
+    """
+    if branch.startswith("refs/") and not branch.startswith(HEADS):
+        raise InputError(f"{branch!r} is not a branch, and only branches take commits: make one there first")
+    return branch if branch.startswith(HEADS) else HEADS + branch
 
 
 def lock(connection: Connection, number: int) -> Repository:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import islice
+
 from commentary_hub_server.rules.catalogue import Place, Revision, StoredFile
 from commentary_hub_server.rules.repositories._history import History
 from commentary_hub_server.rules.repositories._records import Commit, Repository
@@ -25,13 +28,29 @@ class RepositoryShelf:
         found = self._find(repo_id, revision)
         return None if found is None else found[1].id
 
-    def files(self, repo_id: str, revision: str) -> list[StoredFile]:
-        """All files, sorted by path."""
+    def files(self, repo_id: str, revision: str, *, limit: int, folder: str = "", after: str = "") -> list[StoredFile]:
+        """At most ``limit`` files below ``folder``, behind the path ``after``: no more folders are read for them."""
         _, commit = self._demand(repo_id, revision)
+        below = self._history.files(commit, folder, after=after)
+        try:
+            return list(islice((_file(path, node) for path, node in below if isinstance(node, File)), limit))
+        except FileNotFoundError:
+            return []
+
+    def some(self, repo_id: str, revision: str, paths: Sequence[str]) -> list[StoredFile]:
+        """Those of ``paths`` that are files."""
+        _, commit = self._demand(repo_id, revision)
+        found = zip(paths, self._history.nodes(commit, paths), strict=True)
+        return [_file(path, node) for path, node in found if isinstance(node, File)]
+
+    def changes(
+        self, repo_id: str, before: str, after: str, *, limit: int
+    ) -> list[tuple[StoredFile | None, StoredFile | None]]:
+        """At most ``limit`` files that are not the same in two revisions: as each was, and as it is."""
+        old, new = (self._demand(repo_id, revision)[1] for revision in (before, after))
         return [
-            StoredFile(path, node.size_bytes, node.sha256)
-            for path, node in self._history.files(commit)
-            if isinstance(node, File)
+            (None if was is None else _file(path, was), None if now is None else _file(path, now))
+            for path, was, now in self._history.changes(old, new, limit)
         ]
 
     def read(self, repo_id: str, revision: str, path: str, start: int, length: int) -> bytes:
@@ -57,3 +76,7 @@ class RepositoryShelf:
         if found is None:
             raise FileNotFoundError(f"{repo_id}@{revision}")
         return found
+
+
+def _file(path: str, node: File) -> StoredFile:
+    return StoredFile(path, node.size_bytes, node.sha256)

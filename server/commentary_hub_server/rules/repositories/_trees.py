@@ -17,6 +17,7 @@ from commentary_hub_server.store import upsert
 MAX_FOLDER_BYTES = 16 << 20  # of one folder's own entries, some 100,000: whoever looks into it reads them all
 MAX_CHANGED_BYTES = 128 << 20  # of the folders that one commit changes: they are in memory together
 _FOLDERS, _ENTRIES = 64, 200_000  # remembered while many paths are looked up
+MAX_COMPARED = 400_000  # entries of folders that differ: whoever asks what changed waits for them
 EMPTY = hashlib.sha1(b"[]", usedforsecurity=False).hexdigest()
 
 
@@ -118,6 +119,28 @@ def walk(
             yield path, node
         if recursive and isinstance(node, Folder):
             yield from walk(connection, node.oid, f"{path}/", after=after[1:] if within else ())
+
+
+def compare(connection: Connection, before: str, after: str) -> Iterator[tuple[str, File | None, File | None]]:
+    """(path, file before, file after) where the bytes below two folders are not the same; those of a folder first.
+
+    Folders with the same hash are not read; past `MAX_COMPARED` entries of others, no further ones are.
+    """
+    waiting, entries = [("", before, after)] if before != after else [], 0
+    while waiting and entries < MAX_COMPARED:
+        prefix, *both = waiting.pop()
+        old, new = (read_folder(connection, oid) for oid in both)
+        entries += len(old) + len(new)
+        below = []
+        for name in sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name)):
+            nodes = old.get(name), new.get(name)
+            was, now = (node if isinstance(node, File) else None for node in nodes)
+            if (was and was.sha256) != (now and now.sha256):
+                yield f"{prefix}{name}", was, now
+            first, second = (node.oid if isinstance(node, Folder) else EMPTY for node in nodes)
+            if first != second:
+                below.append((f"{prefix}{name}/", first, second))
+        waiting += reversed(below)
 
 
 class Draft:
