@@ -50,8 +50,8 @@ def _untensored(target: Any) -> Any:
 def class_names(raw: RawExamples) -> tuple[str, ...] | None:
     """The names by which `open_examples` numbers the classes of ``raw``: its own, or targets that are strings, sorted.
 
-    ``None`` where targets are numbers without names. Raises `LabelError` where only some targets are strings. Cost: one
-    pass over the raw examples where targets must be looked at.
+    ``None`` where targets are numbers without names. Raises `LabelError` where only some targets are strings,
+    `InputError` where one is missing. Cost: one pass over the raw examples where targets must be looked at.
     """
     if raw.classes or not isinstance(raw.read(np.array([0]))[1][0], str):
         return raw.classes
@@ -59,6 +59,8 @@ def class_names(raw: RawExamples) -> tuple[str, ...] | None:
 
 
 def _distinct_names(targets: Sequence[Any]) -> tuple[str, ...]:
+    if any(target is None for target in targets):
+        raise missing_rows([target is None for target in targets], "target")
     others = [target for target in targets if not isinstance(target, str)]
     if others:
         raise LabelError(f"some targets are class names, {others[0]!r} is none: map or drop it first")

@@ -14,7 +14,7 @@ from torch.utils.data import TensorDataset
 
 from commentary_hub.artefact import load
 from commentary_hub.data import open_examples
-from commentary_hub.errors import InputError, LabelError, ShapeError
+from commentary_hub.errors import InputError, ShapeError
 from commentary_hub.interchange import TOOLS, export, import_scores, read_scores, weights_of
 from commentary_hub.reuse import bind
 from tests.interchange.scored import DIGITS, SIZE, WRITTEN, X, Y, bound_weights, check, dataset, ranks
@@ -111,9 +111,9 @@ def test_labels_that_are_long_texts_stay_texts_and_half_of_names_are_refused(tmp
     assert load(tmp_path / "a").manifest.dataset.classes is None
     assert bind(load(tmp_path / "a"), Dataset.from_parquet(str(path)), inputs="x").counts.found == SIZE
     path = named_digits(tmp_path / "half.parquet", ["cat", None] * (SIZE // 2))
-    with pytest.raises(LabelError, match="None is none: map or drop it first"):
+    with pytest.raises(InputError, match=r"row 1 has no target \(20 of 40 rows lack one\)"):
         import_scores(tmp_path / "b", scores, path, name="half", inputs="x")
-    with pytest.raises(LabelError, match="None is none: map or drop it first"):
+    with pytest.raises(InputError, match=r"row 1 has no target \(20 of 40 rows lack one\)"):
         open_examples(path, inputs="x")
 
 
