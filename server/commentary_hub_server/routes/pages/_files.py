@@ -47,7 +47,8 @@ def add_files(router: APIRouter, site: Site) -> None:
         later = files_below(site.shelf, place, commit, folder, after=after, limit=MAX_FILES + 1) if after else files
         return site.render(
             request, "files.html", **site.heading(request, place), revision=commit, files=later[:MAX_FILES],
-            folder=folder, count=len(files), most=MAX_COUNTED, total_bytes=sum(file.size_bytes for file in files),
+            address=home(place.repo_id), folder=folder, count=len(files), most=MAX_COUNTED,
+            total_bytes=sum(file.size_bytes for file in files),
             after=later[MAX_FILES - 1].path if len(later) > MAX_FILES else None,
             shown=(".safetensors", *TEXTS, *_PICTURE_NAMES),
         )  # fmt: skip
