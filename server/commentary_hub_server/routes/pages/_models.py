@@ -29,8 +29,8 @@ def add_models(router: APIRouter, site: Site, shelf: Shelf) -> None:
             return site.nowhere(request)
         later = files_below(shelf, place, commit, folder, after=after, limit=MAX_FILES + 1) if after else files
         return site.render(
-            request, "model.html", place=place, address=f"/{quote(place.repo_id)}", shown=(), revision=commit, folder=folder,
-            files=later[:MAX_FILES], count=len(files), most=MAX_COUNTED,
+            request, "model.html", place=place, address=f"/{quote(place.repo_id)}", revision=commit, folder=folder,
+            files=later[:MAX_FILES], count=len(files), most=MAX_COUNTED, shown=(),
             total_bytes=sum(file.size_bytes for file in files),
             after=later[MAX_FILES - 1].path if len(later) > MAX_FILES else None,
         )  # fmt: skip
