@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,9 @@ ROW = "commentary_row"  # the column that a binding adds: no part of an example
 _TARGET_NAMES = ("label", "labels", "target", "targets", "class", "y")
 _IMAGE_NAMES = ("image", "img", "picture", "pixel_values")
 _TEXT_NAMES = ("text", "sentence", "content", "document", "review")
+_BESIDE_TEXTS = frozenset({  # what tables of texts have besides, and no property of an example
+    "id", "idx", "index", "__index_level_0__", "unnamed: 0", "input_ids", "attention_mask", "token_type_ids",
+})  # fmt: skip
 _INPUT_NAMES = (*_IMAGE_NAMES, *_TEXT_NAMES, "inputs", "input", "x", "data", "features")
 _NUMBERS = ("int", "uint", "float", "bool")
 
@@ -128,8 +132,9 @@ def _input_columns(features: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _check_alone(text: str, features: Mapping[str, Any]) -> None:
     """A text column of no telling name may be one more property of what the numbers beside it describe."""
-    numbers = [name for name, feature in features.items() if _kind(feature) in {"number", "array"}]
-    if numbers:
+    kinds = {name: _kind(feature) for name, feature in features.items() if name.lower() not in _BESIDE_TEXTS}
+    numbers = [name for name, kind in kinds.items() if kind in {"number", "array"}]
+    if numbers and not set(re.split("[^a-z]", text.lower())) & set(_TEXT_NAMES):
         raise InputError(
             f"which is the example, the text {text!r} or the numbers {_listed(numbers)}? Name one column (inputs=), or "
             f"drop {text!r} to take the numbers"

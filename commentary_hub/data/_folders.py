@@ -17,8 +17,10 @@ from datasets.packaged_modules.imagefolder.imagefolder import ImageFolder
 from commentary_hub.errors import InputError
 
 _PICTURES = frozenset(ImageFolder.EXTENSIONS)
-_TABLES = frozenset({".parquet", ".csv", ".json", ".jsonl", ".arrow"})
-_METADATA = frozenset({"metadata.csv", "metadata.jsonl", "metadata.parquet"})
+_TABLES = frozenset({
+    ".arrow", ".csv", ".geoparquet", ".h5", ".hdf5", ".json", ".jsonl", ".lance", ".ndjson", ".parquet", ".tsv", ".xml",
+    ".7z", ".bz2", ".gz", ".lz4", ".tar", ".tgz", ".xz", ".zip", ".zst",
+})  # fmt: skip
 _SPLITS = {  # the words by which `datasets` knows a split
     "train": ("train", "training"),
     "validation": ("validation", "valid", "dev", "val"),
@@ -60,21 +62,27 @@ def declares_configs(folder: Path) -> bool:
 
 
 def _pictures(folder: Path) -> list[tuple[str, ...]]:
-    """The pictures in ``folder``, by the parts of their paths; none where something else says what the dataset is."""
+    """The pictures in ``folder``, by the parts of their paths; none where something else is, or says, the dataset.
+
+    What tables and archives beside pictures mean (their labels, or that these are only figures), `datasets` knows.
+    """
     if declares_configs(folder):
         return []
-    found, tables = [], 0
+    found, texts = [], 0
     for place, inner, files in os.walk(folder):
         inner[:] = [name for name in inner if not name.startswith((".", "__"))]  # as `datasets` passes over them
-        if not _METADATA.isdisjoint(files):
+        if any(Path(name).suffix.lower() in _TABLES for name in files):
             return []
         above = Path(place).relative_to(folder).parts
         for name in files:
             ending = Path(name).suffix.lower()
-            tables += ending in _TABLES
+            texts += ending == ".txt"
             if ending in _PICTURES and not name.startswith("."):
                 found.append((*above, name))
-    return found if len(found) > tables else []
+    folders = {parts[0] for parts in found if len(parts) > 1}
+    if folders and None not in map(_split_of, folders):
+        found = [parts for parts in found if len(parts) > 1]  # beside the splits lies what shows the dataset to people
+    return found if len(found) > texts else []
 
 
 def _splits(pictures: list[tuple[str, ...]]) -> dict[str, list[str]] | None:

@@ -175,10 +175,13 @@ def _load(dataset: str | Path, *, split: str, config: str | None, revision: str 
 
 
 def _saved(folder: Path, split: str) -> datasets.Dataset:
-    """What ``Dataset.save_to_disk`` wrote: one split, or a slice of one, which is "train" where it has no name."""
+    """What ``Dataset.save_to_disk`` wrote: one split, or a slice of one.
+
+    Where it has no name it is "train", or what its folder is called.
+    """
     saved = datasets.load_from_disk(str(folder))
     name = "train" if saved.split is None else str(saved.split)
-    if split not in {name, name.partition("[")[0]}:
+    if split not in {name, name.partition("[")[0], *([folder.name] if saved.split is None else [])}:
         raise InputError(f"{folder} holds the split {name!r} alone: ask for that (asked for: {split!r})", split=split)
     return saved
 

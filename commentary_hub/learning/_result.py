@@ -107,12 +107,23 @@ def describe_function(function: object) -> str | None:
 
 
 def _digest_of_code(function: Any) -> str:
-    """8 hex digits over bytecode, constants and names, and the plain values that it closed over."""
-    code = function.__code__
+    """8 hex digits over what it does, and the plain values among its defaults and those that it closed over."""
     cells = [cell.cell_contents for cell in function.__closure__ or () if cell != types.CellType()]
-    values = [*code.co_consts, *(function.__defaults__ or ()), *cells]
-    plain = [repr(value) for value in values if isinstance(value, bool | int | float | str)]
-    return hashlib.sha256(repr((code.co_code, code.co_names, plain)).encode()).hexdigest()[:8]
+    given = [function.__code__, function.__defaults__, function.__kwdefaults__, cells]
+    return hashlib.sha256(_plain(given).encode()).hexdigest()[:8]
+
+
+def _plain(value: Any) -> str:
+    """Numbers, texts, code and what holds them, the same in every process; of anything else the type alone."""
+    if isinstance(value, types.CodeType):
+        return f"{value.co_code!r} {value.co_names} {_plain(value.co_consts)}"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{_plain(key)}: {_plain(one)}" for key, one in value.items()) + "}"
+    if isinstance(value, tuple | list):
+        return f"[{', '.join(map(_plain, value))}]"
+    if isinstance(value, set | frozenset):
+        return f"{{{', '.join(sorted(map(_plain, value)))}}}"
+    return repr(value) if isinstance(value, bool | int | float | complex | str | bytes | None) else str(type(value))
 
 
 def _said(value: object) -> str:

@@ -27,7 +27,8 @@ def check_inner_schedule(inner: InnerOptimiser, steps: int) -> None:
             raise InputError(
                 f"the inner schedule fails at step {step} of a student's {steps}: {_said(error)}", step=step
             ) from error
-        check_number(f"the inner schedule's factor at step {step} of {steps}", factor)
+        number = factor.item() if isinstance(factor, torch.Tensor) and factor.numel() == 1 else factor
+        check_number(f"the inner schedule's factor at step {step} of {steps}", number)
 
 
 def outer_scheduler(build: OuterSchedule | None, optimiser: torch.optim.Optimizer, steps: int) -> Scheduler | None:
@@ -35,7 +36,7 @@ def outer_scheduler(build: OuterSchedule | None, optimiser: torch.optim.Optimize
     if build is None:
         return None
     double = copy.copy(optimiser)
-    double.param_groups = [dict(group) for group in optimiser.param_groups]
+    double.param_groups = [{name: _own(value) for name, value in group.items()} for group in optimiser.param_groups]
     step = 0
     try:
         with warnings.catch_warnings():
@@ -57,6 +58,11 @@ def advance_scheduler(scheduler: Scheduler | None, loss: float) -> None:
         scheduler.step(loss)
     elif scheduler is not None:
         scheduler.step()
+
+
+def _own(value: object) -> object:
+    """A learning rate that is a tensor is changed in place: the double needs its own."""
+    return value.clone() if isinstance(value, torch.Tensor) else value
 
 
 def _said(error: Exception) -> str:

@@ -18,6 +18,7 @@ _MAX_SIZE = 2 << 20  # characters with all aliases written out: a second to read
 _A_VALUE = 24  # characters more for each value, which takes time and memory however short it is
 _LONGEST_NUMBER = 1000  # characters: reading one takes the square of them
 _OF_NUMBERS = frozenset("+-.:_0123456789")
+_NUMBERS = frozenset({"tag:yaml.org,2002:int", "tag:yaml.org,2002:float"})
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -64,7 +65,8 @@ def _check_events(block: str) -> None:
             done.levels += 1
         elif isinstance(event, yaml.ScalarEvent):
             done = _Part(_A_VALUE + len(event.value), 0, event.anchor)
-            if len(event.value) > _LONGEST_NUMBER and set(event.value) <= _OF_NUMBERS:
+            number = event.tag in _NUMBERS or set(event.value) <= _OF_NUMBERS
+            if number and len(event.value) > _LONGEST_NUMBER:
                 raise ManifestInvalid(f"the card's YAML block has a number of more than {_LONGEST_NUMBER:,} characters")
         elif isinstance(event, yaml.AliasEvent):
             found = named.get(event.anchor or "")

@@ -1,7 +1,10 @@
 """Folders of pictures: no class and no file is taken for a split, and nothing is left out without a word."""
 
+import gzip
+
 import numpy as np
 import pytest
+from datasets import Dataset
 from PIL import Image
 
 from commentary_hub.data import content_key, open_examples
@@ -89,3 +92,28 @@ def test_pictures_that_are_in_no_split_are_named_by_their_number(folder):
     place, _ = folder("train/oak/a.png", "train/elm/b.png", "more/oak/c.png")
     with pytest.raises(InputError, match=r"holds 3 pictures, its splits another number \(train 2\)"):
         open_examples(place)
+
+
+@pytest.mark.parametrize("name", ["data.parquet", "train.jsonl", "train.csv.gz", "train.tsv"])
+def test_pictures_beside_a_table_are_figures(folder, name):
+    place, _ = folder("figures/1.png", "figures/2.png", "figures/3.png")
+    rows = Dataset.from_dict({"text": ["one two", "three", "four"], "label": [1, 0, 1]})
+    if name.endswith("parquet"):
+        rows.to_parquet(place / name)
+    elif name.endswith("jsonl"):
+        rows.to_json(place / name)
+    else:
+        written = rows.to_pandas().to_csv(sep="\t" if name.endswith("tsv") else ",", index=False).encode()
+        (place / name).write_bytes(gzip.compress(written) if name.endswith("gz") else written)
+    for copy in range(2):  # `datasets` reads what there is more of
+        (place / f"{copy}-{name}").write_bytes((place / name).read_bytes())
+        (place / "figures" / f"{copy + 1}.png").unlink()
+    examples = open_examples(place)
+    assert (examples.form, sorted(set(examples.targets.tolist()))) == ("text", [0, 1])
+
+
+def test_a_picture_beside_the_splits_shows_the_dataset_to_people(folder):
+    place, keys = folder("train/oak/a.png", "train/elm/b.png", "val/oak/c.png", "preview.png")
+    del keys[next(key for key, name in keys.items() if name == "pictures")]
+    parts = [open_examples(place, split=split) for split in ("train", "validation")]
+    assert classes_by_key(parts[0]) | classes_by_key(parts[1]) == keys

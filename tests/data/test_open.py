@@ -91,6 +91,27 @@ def test_a_split_that_lacks_a_class_is_numbered_by_the_classes_of_another(tmp_pa
         open_examples(rows, classes=("bird", "cat"))
 
 
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"headline": ["a b", "c d"], "id": [7, 8], "label": [0, 1]},
+        {"headline": ["a b", "c d"], "label": [0, 1], "__index_level_0__": [0, 1]},
+        {"tweet": ["a b", "c d"], "label": [0, 1], "input_ids": [[1, 2], [3]], "attention_mask": [[1, 1], [1]]},
+        {"comment_text": ["a b", "c d"], "label": [0, 1], "toxic": [0.5, 0.1]},
+    ],
+)
+def test_numbers_that_only_number_texts_do_not_compete_with_them(columns):
+    examples = open_examples(Dataset.from_dict(columns))
+    assert (examples.form, examples.targets.tolist()) == ("text", [0, 1])
+
+
+def test_a_saved_split_without_a_name_is_called_as_its_folder(tmp_path):
+    table().train_test_split(3, seed=0).save_to_disk(tmp_path)
+    assert len(open_examples(tmp_path / "test", split="test")) == len(open_examples(tmp_path / "test")) == 3
+    with pytest.raises(InputError, match="'train' alone"):
+        open_examples(tmp_path / "test", split="validation")
+
+
 def test_a_hub_id_is_looked_for_among_local_copies_and_keeps_its_name(tmp_path, monkeypatch):
     for config, half in (("plain", [0, 1, 2]), ("other", [3, 4, 5])):
         place = tmp_path / "copies" / "ada" / "pictures" / config

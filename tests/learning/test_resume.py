@@ -123,7 +123,12 @@ SAID = {
     "augmentation": [scaled, partial(scaled, factor=3.0)],
     "early_stop": [EarlyStop(patience=9), EarlyStop(patience=9, least=1e-3)],
     "outer_schedule": [SCHEDULES["cosine"], lambda o: torch.optim.lr_scheduler.CosineAnnealingLR(o, T_max=7)],
-    "inner": [SGD(lr=0.5, schedule=lambda step: 0.5**step)],
+    "inner": [
+        SGD(lr=0.5, schedule=lambda step: 0.5 ** sum(step >= at for at in (1, 2))),
+        SGD(lr=0.5, schedule=lambda step: 0.5 ** sum(step >= at for at in (4, 5))),
+        SGD(lr=0.5, schedule=lambda step, *, base=0.5: base**step),
+        SGD(lr=0.5, schedule=lambda step, *, base=0.25: base**step),
+    ],
     "students": [Student("mlp", lambda: smooth_student(norm=True))],
 }
 

@@ -35,6 +35,12 @@ def test_an_inner_schedule_is_gone_through_first(schedule, words):
         run(inner=SGD(lr=0.5, schedule=schedule), progress=unstarted)
 
 
+def test_a_factor_may_be_a_tensor():
+    half = torch.tensor(0.5)
+    one, other = (run(inner=SGD(lr=0.5, schedule=schedule)) for schedule in (lambda step: half, lambda step: 0.5))
+    assert torch.allclose(one.commentary.logits, other.commentary.logits)
+
+
 def test_an_inner_schedule_is_asked_for_a_students_whole_life():
     asked = []
     schedule = lambda step: asked.append(step) or 1.0
@@ -56,6 +62,7 @@ def test_an_outer_schedule_is_gone_through_first(build, words):
         run(outer_schedule=build, progress=unstarted)
 
 
+@pytest.mark.parametrize("lr", [0.3, torch.tensor(0.3)], ids=["number", "tensor"])
 @pytest.mark.parametrize(
     "build",
     [
@@ -64,22 +71,22 @@ def test_an_outer_schedule_is_gone_through_first(build, words):
         partial(ReduceLROnPlateau, patience=0, threshold=0.5),
     ],
 )
-def test_the_trial_leaves_the_optimiser_as_it_was(build):
+def test_the_trial_leaves_the_optimiser_as_it_was(build, lr):
     """The rates of the run are those of the schedule stepped by hand."""
     made, rates = [], []
 
     def outer(parameters):
-        made.append(torch.optim.Adam(parameters, lr=0.3))
+        made.append(torch.optim.AdamW(parameters, lr=torch.as_tensor(lr).clone() if torch.is_tensor(lr) else lr))
         return made[-1]
 
     learned = run(
-        outer=outer, outer_schedule=build, progress=lambda report: rates.append(made[0].param_groups[0]["lr"])
+        outer=outer, outer_schedule=build, progress=lambda report: rates.append(float(made[0].param_groups[0]["lr"]))
     )
-    optimiser = torch.optim.Adam([torch.zeros(1, requires_grad=True)], lr=0.3)
+    optimiser = torch.optim.AdamW([torch.zeros(1, requires_grad=True)], lr=0.3)
     scheduler, expected = build(optimiser), []
     for line in learned.history:
         optimiser.step()
         scheduler.step(*([line["outer_loss"]] if isinstance(scheduler, ReduceLROnPlateau) else []))
         expected.append(optimiser.param_groups[0]["lr"])
-    assert rates == expected
+    assert rates == pytest.approx(expected, rel=1e-6)
     assert len(set(rates)) > 1
