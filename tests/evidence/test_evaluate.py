@@ -10,7 +10,7 @@ from sklearn.metrics import roc_auc_score
 
 from commentary_hub.artefact import attach, load
 from commentary_hub.data import Examples
-from commentary_hub.errors import EvidenceError, TooFewRows, WrongDataset
+from commentary_hub.errors import EvidenceError, SplitError, TooFewRows, WrongDataset
 from commentary_hub.evidence import (
     Comparison,
     NetworkStudent,
@@ -155,6 +155,12 @@ def test_leakage_is_refused(tmp_path):
         replace(one, trusted=None)
     with pytest.raises(EvidenceError, match="at least one trial"):
         evaluate([], [MLP], QUICK)
+
+
+def test_parts_whose_keys_say_nothing_of_each_other_are_refused(tmp_path):
+    one = trial(tmp_path)
+    with pytest.raises(SplitError, match="train and test cannot be compared"):
+        replace(one, test=replace(one.test, form="image"))
 
 
 def test_a_commentary_of_other_data_is_refused(tmp_path):
