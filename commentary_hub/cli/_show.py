@@ -165,16 +165,7 @@ def _opened(folder: Path, dataset: str | None, *, split: str, config: str | None
     section = recipes.recipe_of(stored).data
     parts = recipes.open_parts(section)
     shown = parts.train if stored.rows is not None else parts.test or parts.validation
-    place = section.dataset
-    raw, _ = data.open_raw(
-        str(Path(place).expanduser()) if place.startswith("~") else place,
-        split=(section.validation_split or section.split) if shown is parts.validation else section.split,
-        config=section.config,
-        revision=section.revision,
-        inputs=section.inputs,
-        targets=section.targets,
-    )
-    return _Opened(shown, raw, whole=False)
+    return _Opened(shown, recipes.open_whole(section, validation=shown is parts.validation), whole=False)
 
 
 def _ends(folder: Path, opened: _Opened, top: int) -> dict[str, list[dict[str, Any]]]:

@@ -1,7 +1,7 @@
 """Recipes: TOML in, artefact out; the rooms put together for `learn`, `evaluate` and `verify`."""
 
 from commentary_hub.learning import find_device
-from commentary_hub.recipes._build import Parts, open_parts
+from commentary_hub.recipes._build import Parts, open_parts, open_whole
 from commentary_hub.recipes._checkpoints import CheckpointFile
 from commentary_hub.recipes._evaluate import evaluate, learning_run, measure_trial, recipe_of, verify
 from commentary_hub.recipes._run import check, run
@@ -18,6 +18,7 @@ __all__ = [
     "learning_run",
     "measure_trial",
     "open_parts",
+    "open_whole",
     "recipe_of",
     "run",
     "save",

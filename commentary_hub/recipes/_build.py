@@ -16,7 +16,16 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from torch.nn import Parameter
 
 from commentary_hub.commentaries import Commentary, kind_class
-from commentary_hub.data import Examples, check_disjoint, corrupt_labels, long_tailed, open_examples, split_examples
+from commentary_hub.data import (
+    Examples,
+    RawExamples,
+    check_disjoint,
+    corrupt_labels,
+    long_tailed,
+    open_examples,
+    open_raw,
+    split_examples,
+)
 from commentary_hub.errors import CommentaryHubError, RecipeError
 from commentary_hub.learning import (
     SGD,
@@ -91,6 +100,23 @@ def open_parts(section: DataSection, *, progress: bool = False) -> Parts:
             parts["train"], corruption.share, noise=corruption.noise, seed=corruption.seed
         )
     return Parts(parts["train"], parts["validation"], parts.get("selection"), parts.get("test"), mistaken)
+
+
+def open_whole(section: DataSection, *, validation: bool = False) -> RawExamples:
+    """The raw examples of the split that the parts are of, or ``validation`` is of: its rows are the dataset's.
+
+    Raises what `open_raw` raises.
+    """
+    split = section.validation_split if validation else None
+    raw, _ = open_raw(
+        _expanded(section.dataset),
+        split=split or section.split,
+        config=section.config,
+        revision=section.revision,
+        inputs=section.inputs,
+        targets=section.targets,
+    )
+    return raw
 
 
 def _split(section: DataSection, count: Callable[[int], None]) -> dict[str, Examples]:
