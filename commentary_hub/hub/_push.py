@@ -81,6 +81,12 @@ def _sound(folder: Path) -> Manifest:
                 "again, or remove the file",
                 folder=folder,
             )
+        if EVIDENCE_NAME not in manifest.files:
+            raise ArtefactError(
+                f"{folder / EVIDENCE_NAME} is not in the manifest and would not be sent: attach it first "
+                "(commentary_hub.artefact.attach), or remove the file",
+                folder=folder,
+            )
     return manifest
 
 

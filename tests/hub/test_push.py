@@ -4,8 +4,10 @@ import pytest
 from huggingface_hub import HfApi
 
 from commentary_hub import hub
+from commentary_hub.artefact import attach
 from commentary_hub.data import content_keys, target_digests
-from commentary_hub.errors import HubConflict, HubError
+from commentary_hub.errors import ArtefactError, HubConflict, HubError
+from commentary_hub.manifest import Evidence, Manifest
 from tests.hub.test_find import write
 from tests.hub.test_remote import examples
 from tests.reuse.bound import stored
@@ -79,3 +81,19 @@ def test_a_new_revision_deletes_what_the_artefact_has_no_more_and_nothing_beside
         assert set(api.list_repo_files(**there)) - {".gitattributes"} == expected
         commits = [commit.title for commit in api.list_repo_commits(**there)]
     assert commits[:2] == ["Without evidence", "Push commentary weights"]
+
+
+def test_evidence_that_was_put_beside_an_artefact_is_attached_before_it_is_pushed(tmp_path):
+    folder = write(tmp_path / "weights", "weights", "example_weights", "sklearn/digits")
+    path = folder / "commentary.json"
+    manifest = Manifest.from_json(path.read_bytes())
+    files = {name: digest for name, digest in manifest.files.items() if name != "evidence.json"}
+    path.write_text(manifest.model_copy(update={"files": files}).to_json())
+    with running(tmp_path / "data") as one:
+        access = {"endpoint": one.url, "token": one.token("ada")}
+        with pytest.raises(ArtefactError, match="is not in the manifest and would not be sent: attach it first"):
+            hub.push(folder, "ada/weights", **access)
+        assert not HfApi(**access).repo_exists("ada/weights", repo_type="dataset")
+        attach(folder, evidence=Evidence.from_json((folder / "evidence.json").read_bytes()))
+        hub.push(folder, "ada/weights", **access)
+        assert HfApi(**access).file_exists("ada/weights", "evidence.json", repo_type="dataset")
