@@ -6,7 +6,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from huggingface_hub import HfApi
+from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelete, HfApi
+from huggingface_hub.utils import filter_repo_objects
 
 from commentary_hub.errors import ArtefactError, HubConflict, UnsafeFile
 from commentary_hub.hub._failures import hub_errors
@@ -18,6 +19,9 @@ from commentary_hub.manifest import (
     Reference,
     verify_folder,
 )
+
+_REPLACED = ["*.safetensors", "*.safetensors.index.json", "plots/*", EVIDENCE_NAME]
+"""What goes from the hub where the artefact does not have it any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,28 +50,21 @@ def push(
 
     Repository and branch are created if they are missing. A repository that holds a commentary already gets a new
     revision; one that holds something else is left alone (`HubConflict`) unless ``into_dataset`` asks for
-    ``commentaries/<the commentary's name>/`` inside a dataset's own repository. All files go in one commit, so a push
-    that fails changes nothing and can be repeated; files that the hub has are not sent again. ``endpoint`` and
-    ``token`` default to HF_ENDPOINT and HF_TOKEN or the ``hf`` login.
+    ``commentaries/<the commentary's name>/`` inside a dataset's own repository, and so is one whose ``.gitignore``
+    leaves a file of the artefact out. All files go in one commit, so a push that fails changes nothing and can be
+    repeated; files that the hub has are not sent again. ``endpoint`` and ``token`` default to HF_ENDPOINT and HF_TOKEN
+    or the ``hf`` login.
 
     Raises the leaves of `ArtefactError` before anything is sent, and of `HubError`.
     """
     path, target = Path(folder), Reference.parse(reference)
     manifest = _sound(path)
     api = HfApi(endpoint=endpoint, token=token)
-    prefix = f"commentaries/{manifest.name}" if into_dataset else ""
+    prefix = f"commentaries/{manifest.name}/" if into_dataset else ""
     with hub_errors(f"pushing {path} to {target}", target.repo_id, api.endpoint):
         _place(api, target, private=private, prefix=prefix)
-        commit = api.upload_folder(
-            repo_id=target.repo_id,
-            repo_type="dataset",
-            folder_path=path,
-            path_in_repo=prefix or None,
-            revision=target.revision,
-            commit_message=message or f"Push commentary {manifest.name}",
-            allow_patterns=[*manifest.files, MANIFEST_NAME],
-            delete_patterns=["*.safetensors", "*.safetensors.index.json", "plots/*", EVIDENCE_NAME],
-        )
+        files = {f"{prefix}{name}": path / name for name in (*manifest.files, MANIFEST_NAME)}
+        commit = _commit(api, target, files, prefix=prefix, message=message or f"Push commentary {manifest.name}")
         return Pushed(target.repo_id, commit.oid, f"{api.endpoint}/datasets/{target.repo_id}")
 
 
@@ -84,7 +81,37 @@ def _sound(folder: Path) -> Manifest:
                 "again, or remove the file",
                 folder=folder,
             )
+        if EVIDENCE_NAME not in manifest.files:
+            raise ArtefactError(
+                f"{folder / EVIDENCE_NAME} is not in the manifest and would not be sent: attach it first "
+                "(commentary_hub.artefact.attach), or remove the file",
+                folder=folder,
+            )
     return manifest
+
+
+def _commit(api: HfApi, target: Reference, files: dict[str, Path], *, prefix: str, message: str) -> CommitInfo:
+    """Commit ``files`` (path in the repository → file) and delete what they replace below ``prefix``.
+
+    Raises `HubConflict` before the commit where the repository's ``.gitignore`` hides one: the client would leave it
+    out without a word.
+    """
+    repo_id, revision = target.repo_id, target.revision
+    additions = [CommitOperationAdd(path_in_repo=name, path_or_fileobj=file) for name, file in files.items()]
+    api.preupload_lfs_files(repo_id, additions, repo_type="dataset", revision=revision, free_memory=False)
+    hidden = [addition.path_in_repo for addition in additions if addition._should_ignore]
+    if hidden:
+        raise HubConflict(
+            f"the .gitignore in {repo_id} hides {', '.join(hidden)}: take the pattern out of it and push again",
+            repo_id=repo_id,
+        )
+    there = api.list_repo_files(repo_id, repo_type="dataset", revision=revision)
+    older = [name.removeprefix(prefix) for name in there if name.startswith(prefix)]
+    replaced = [prefix + name for name in filter_repo_objects(older, allow_patterns=_REPLACED)]
+    deletions = [CommitOperationDelete(name, is_folder=False) for name in replaced if name not in files]
+    return api.create_commit(
+        repo_id, [*deletions, *additions], commit_message=message, repo_type="dataset", revision=revision
+    )
 
 
 def _place(api: HfApi, target: Reference, *, private: bool | None, prefix: str) -> None:

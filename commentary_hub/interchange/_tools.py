@@ -158,7 +158,9 @@ def _noted_index(table: pa.Table) -> dict[str, list[Any]]:
     if isinstance(noted[0], str):
         return {"": table[noted[0]].to_pylist()}
     steps = range(noted[0]["start"], noted[0]["stop"], noted[0]["step"])
-    return {"": list(steps)} if len(steps) == len(table) else {}
+    # pandas notes the order of any table as an index; it is none where a column holds an earlier one (reset_index).
+    default = steps == range(len(table)) and not set(_INDICES).isdisjoint(table.column_names)
+    return {"": list(steps)} if len(steps) == len(table) and not default else {}
 
 
 TOOLS: Mapping[str, Callable[[Path, str | None], Scores]] = {

@@ -10,11 +10,21 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch.utils.data import Subset
 
 from commentary_hub.artefact import StoredCommentary
 from commentary_hub.commentaries import Criterion, MixtureWeights, Reduction, cross_entropy
-from commentary_hub.data import Examples, Keys, RawExamples, content_form, dataset_keys, fingerprint, raw_examples
-from commentary_hub.errors import BindingError
+from commentary_hub.data import (
+    Examples,
+    Keys,
+    RawExamples,
+    Wrapping,
+    content_form,
+    dataset_keys,
+    fingerprint,
+    raw_examples,
+)
+from commentary_hub.errors import BindingError, InputError
 from commentary_hub.reuse._binding import Binding, Counts
 from commentary_hub.reuse._checks import check_conflicts, check_counts, check_dataset, check_inputs, check_labels
 from commentary_hub.reuse._match import KeyIndex, Match
@@ -45,15 +55,15 @@ def bind(
 ) -> Binding:
     """Bind stored commentaries to a map-style ``dataset``; examples are recognised by content, in any order.
 
-    The raw examples are keyed (transforms are seen past; `Examples` bring their keys along) and looked up by key and
-    target digest; strings are read as class names where the commentary has classes. Examples without a row, or with
-    another target, get the kind's neutral value and are counted. ``threshold`` is the share of examples that must be
-    found. Rows of equal content and target that hold different values are refused, never averaged. ``reduction``
-    defaults to the manifest's ``weight_mean`` where that was learned with, else to ``mean`` (a stored ``sum`` would tie
-    the learning rate to the batch size). ``steps`` stretches the recorded iteration domain over another number of
-    steps. ``inputs`` and ``targets`` name columns; ``salt`` is needed where the keys are salted; ``sources`` (a column,
-    or a list of names [N]) where a commentary weighs sources. Validation examples of the commentary that are in the
-    dataset are counted as ``leaked`` and warned of.
+    The raw examples are keyed (transforms are seen past; `Examples`, and a binding or ``Subset`` of them, bring their
+    keys along) and looked up by key and target digest; strings are read as class names where the commentary has
+    classes. Examples without a row, or with another target, get the kind's neutral value and are counted. ``threshold``
+    is the share of examples that must be found. Rows of equal content and target that hold different values are
+    refused, never averaged. ``reduction`` defaults to the manifest's ``weight_mean`` where that was learned with, else
+    to ``mean`` (a stored ``sum`` would tie the learning rate to the batch size). ``steps`` stretches the recorded
+    iteration domain over another number of steps. ``inputs`` and ``targets`` name columns; ``salt`` is needed where the
+    keys are salted; ``sources`` (a column, or a list of names [N]) where a commentary weighs sources. Validation
+    examples of the commentary that are in the dataset are counted as ``leaked`` and warned of.
 
     ``workers`` processes decode and key the examples, with a bar on a terminal (``progress`` forces it on or off);
     ``cache`` keeps the keys on disk where the dataset says what it holds without being read.
@@ -64,8 +74,9 @@ def bind(
     """
     stored = list(in_order(commentaries, threshold))
     keyed: _Keyed | _InMemory
-    if isinstance(dataset, Examples):
-        keyed = _InMemory(dataset)
+    examples = _opened(dataset)
+    if examples is not None:
+        keyed = _InMemory(examples)
     else:
         keyed = _Keyed(raw_examples(dataset, inputs=inputs, targets=targets), salt, workers=workers, cache=cache)
     known: dict[int, int] = {}
@@ -95,6 +106,18 @@ def bind(
         criterion=criterion,
         seed=seed,
     )
+
+
+def _opened(dataset: Any) -> Examples | None:
+    """The `Examples` that ``dataset`` is, binds or is a part of; raises `InputError` for an empty part."""
+    if isinstance(dataset, Wrapping):
+        return _opened(dataset.source)
+    if not isinstance(dataset, Subset):
+        return dataset if isinstance(dataset, Examples) else None
+    whole = _opened(dataset.dataset)
+    if whole is not None and len(dataset.indices) == 0:
+        raise InputError("the subset is empty: give one with examples")
+    return None if whole is None else whole.subset(dataset.indices)
 
 
 class _InMemory:

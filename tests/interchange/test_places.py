@@ -38,6 +38,7 @@ def written_twice(table, path):
         ("issues.parquet", written),
         ("named.parquet", lambda table, path: written(table.rename_axis("place"), path)),
         ("column.csv", lambda table, path: table.reset_index().to_csv(path, index=False)),
+        ("column.parquet", lambda table, path: table.reset_index().to_parquet(path)),
         ("twice.csv", written_twice),
     ],
 )

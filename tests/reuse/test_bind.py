@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset, DatasetDict
-from torch.utils.data import ConcatDataset, DataLoader, Subset, TensorDataset
+from PIL import Image
+from torch.utils.data import ConcatDataset, DataLoader, Subset, TensorDataset, random_split
 
 from commentary_hub.artefact import Rows, load, save
 from commentary_hub.commentaries import ExampleWeights, WeightNetwork, cross_entropy
@@ -225,6 +226,33 @@ def test_examples_in_memory_bring_their_keys_along(tmp_path):
     salted = open_examples("sklearn:digits", limit=40, salt="a salt that its owner keeps")
     with pytest.raises(BindingError, match="not salted alike"):
         bind(load(tmp_path), salted)
+
+
+@pytest.mark.parametrize("form", ["numeric", "image"])
+def test_a_binding_or_a_part_of_examples_in_memory_is_bound_as_they_are(tmp_path, form):
+    pictures = torch.rand(N, 1, 4, 4, generator=torch.Generator().manual_seed(3))
+    raw = [np.uint8(picture[0] * 255) for picture in pictures.numpy()]
+    keys = content_keys(X) if form == "numeric" else content_keys([Image.fromarray(one) for one in raw])
+    examples = Examples.of(X if form == "numeric" else pictures, Y, keys=keys, form=form)
+    commentary = stored(tmp_path, keys, form=form)
+    binding = bind(commentary, examples)
+    halves = random_split(examples, [150, 50], generator=torch.Generator().manual_seed(1))
+    for dataset, places in [
+        (binding, range(N)),
+        (binding.dataset, range(N)),
+        (Subset(binding, range(10)), range(10)),
+        (Subset(Subset(examples, [7, 3, 9]), [2, 0]), [9, 7]),
+        (bind(commentary, halves[1]), halves[1].indices),
+    ]:
+        again, at = bind(commentary, dataset), torch.tensor(list(places))
+        assert (again.counts.found, again.counts.missing) == (len(at), 0)
+        assert torch.allclose(again.weights(), (WEIGHTS[at] / WEIGHTS[at].double().mean()).float(), atol=1e-6)
+        inputs, target, *_, row = again[1]
+        assert torch.equal(inputs, examples.inputs[at[1]])
+        assert (target, row) == (int(Y[at[1]]), 1)
+        assert rows_attached(again, dataset) is again
+    with pytest.raises(InputError, match="the subset is empty"):
+        bind(commentary, Subset(examples, []))
 
 
 def test_a_network_that_never_saw_the_salt_cannot_tell_who_taught_it(tmp_path):

@@ -272,9 +272,13 @@ def test_what_a_gitignore_names_stays_at_home(api, repo):
     commit(api, repo, {"b.log": b"1", "build/y": b"1", "c.txt": b"1"})
     assert set(api.list_repo_files(repo, repo_type=DATA)) == visible | {"c.txt"}
     asked = {"files": [{"path": path, "size": 1, "sample": ""} for path in sorted(everything)], "gitIgnore": ""}
-    for given, expected in (("", set()), ("*.txt\n", {"a/build.txt"})):
+    for given, expected in (("", set()), ("*.txt\n", {"a/build.txt"}), ("\ufeff*.txt\n", {"a/build.txt"})):
         reply = http(api, "POST", f"/api/datasets/{repo}/preupload/main", json=asked | {"gitIgnore": given}).json()
         assert {one["path"] for one in reply["files"] if one["shouldIgnore"]} == expected
+    for unread in ("[[:upper:]]*", "*.txt\n[^a[:digit:]]x\n"):
+        reply = http(api, "POST", f"/api/datasets/{repo}/preupload/main", json=asked | {"gitIgnore": unread})
+        assert reply.status_code == 400
+        assert "write the characters out, as in [A-Z]" in reply.text
 
 
 def test_only_branches_take_commits(api, repo):
