@@ -15,7 +15,7 @@ from commentary_hub.errors import TensorFileInvalid
 from commentary_hub_server.routes.hub import plain
 from commentary_hub_server.routes.pages._site import Site
 from commentary_hub_server.routes.pages._templates import home
-from commentary_hub_server.rules.catalogue import Place, Shelf, StoredFile, difference, read_header
+from commentary_hub_server.rules.catalogue import PICTURE_ENDINGS, Place, Shelf, StoredFile, difference, read_header
 
 MAX_FILES = 150
 MAX_COUNTED = 10_000
@@ -31,7 +31,6 @@ _PICTURES = {
     rb"\x89PNG\r\n\x1a\n": "image/png", rb"\xff\xd8\xff": "image/jpeg", rb"GIF8": "image/gif",
     rb"(?s)RIFF.{4}WEBP": "image/webp",
 }  # fmt: skip
-_PICTURE_NAMES = (".png", ".jpg", ".jpeg", ".gif", ".webp")
 
 
 def add_files(router: APIRouter, site: Site) -> None:
@@ -50,7 +49,7 @@ def add_files(router: APIRouter, site: Site) -> None:
             address=home(place.repo_id), folder=folder, count=len(files), most=MAX_COUNTED,
             total_bytes=sum(file.size_bytes for file in files),
             after=later[MAX_FILES - 1].path if len(later) > MAX_FILES else None,
-            shown=(".safetensors", *TEXTS, *_PICTURE_NAMES),
+            shown=(".safetensors", *TEXTS, *PICTURE_ENDINGS),
         )  # fmt: skip
 
     @router.get("/datasets/{owner}/{name}/blob/{revision}/{path:path}")
@@ -76,7 +75,7 @@ def add_files(router: APIRouter, site: Site) -> None:
             tensors=_fitting([(one.name[:MAX_NAME], one) for one in header.tensors] if header else [], MAX_TENSORS),
             metadata=_fitting([(f"{a[:MAX_NAME]}{b}", (a, b)) for a, b in header.metadata.items()] if header else []),
             max_name=MAX_NAME,
-            is_picture=path.lower().endswith(_PICTURE_NAMES),
+            is_picture=path.lower().endswith(PICTURE_ENDINGS),
         )  # fmt: skip
 
     @router.get("/datasets/{owner}/{name}/raw/{revision}/{path:path}")
