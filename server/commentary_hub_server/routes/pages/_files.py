@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from html import escape
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 from fastapi import APIRouter, Request
@@ -39,16 +39,11 @@ def add_files(router: APIRouter, site: Site) -> None:
     @router.get("/datasets/{owner}/{name}/tree/{address:path}")
     def tree(request: Request, owner: str, name: str, address: str, after: str = "") -> Response:
         place = site.place(request, owner, name)
-        commit, folder = below(site.shelf, place, address)
-        files = files_below(site.shelf, place, commit, folder)
-        if place is None or commit is None or (folder and not files):
+        listed = file_list(site.shelf, place.repo_id, address, after) if place else None
+        if place is None or listed is None:
             return site.missing(request)
-        later = files_below(site.shelf, place, commit, folder, after=after, limit=MAX_FILES + 1) if after else files
         return site.render(
-            request, "files.html", **site.heading(request, place), revision=commit, files=later[:MAX_FILES],
-            address=home(place.repo_id), folder=folder, count=len(files), most=MAX_COUNTED,
-            total_bytes=sum(file.size_bytes for file in files),
-            after=later[MAX_FILES - 1].path if len(later) > MAX_FILES else None,
+            request, "files.html", **site.heading(request, place), **listed, address=home(place.repo_id),
             shown=(".safetensors", *TEXTS, *PICTURE_ENDINGS),
         )  # fmt: skip
 
@@ -150,24 +145,32 @@ def _at(site: Site, request: Request, owner: str, name: str, revision: str) -> t
     return place, site.shelf.resolve(place.repo_id, plain(revision)) if place else None
 
 
-def below(shelf: Shelf, place: Place | None, address: str) -> tuple[str | None, str]:
+def file_list(shelf: Shelf, repo_id: str, address: str, after: str) -> dict[str, Any] | None:
+    """What a list of the files at ``revision/folder`` says, behind the path ``after``; ``None`` without such a folder.
+
+    Whoever shows it adds the repository's ``address`` and ``shown``, the endings of files with a page of their own.
+    """
+    commit, folder = _below(shelf, repo_id, address)
+    if commit is None:
+        return None
+    files = shelf.files(repo_id, commit, folder=folder, limit=MAX_COUNTED + 1)
+    if folder and not files:
+        return None
+    later = shelf.files(repo_id, commit, folder=folder, after=after, limit=MAX_FILES + 1) if after else files
+    return {
+        "revision": commit, "folder": folder, "files": later[:MAX_FILES], "count": len(files), "most": MAX_COUNTED,
+        "total_bytes": sum(file.size_bytes for file in files),
+        "after": later[MAX_FILES - 1].path if len(later) > MAX_FILES else None,
+    }  # fmt: skip
+
+
+def _below(shelf: Shelf, repo_id: str, address: str) -> tuple[str | None, str]:
     """The commit and the folder of ``revision/folder``; a branch's slash is encoded as clients do it, or not."""
-    if place is None:
-        return None, ""
     revision, _, folder = address.partition("/")
-    commit = shelf.resolve(place.repo_id, plain(revision))
+    commit = shelf.resolve(repo_id, plain(revision))
     if commit is not None:
         return commit, plain(folder).strip("/")
-    return shelf.resolve(place.repo_id, plain(address).strip("/")), ""
-
-
-def files_below(
-    shelf: Shelf, place: Place | None, commit: str | None, folder: str, *, after: str = "", limit: int = MAX_COUNTED + 1
-) -> list[StoredFile]:
-    """The first files in a folder and in those inside it, behind ``after``; none where there is no such folder."""
-    if place is None or commit is None:
-        return []
-    return shelf.files(place.repo_id, commit, limit=limit, folder=folder, after=after)
+    return shelf.resolve(repo_id, plain(address).strip("/")), ""
 
 
 def _file(site: Site, place: Place | None, commit: str | None, path: str) -> StoredFile | None:
