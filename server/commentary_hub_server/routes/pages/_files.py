@@ -25,6 +25,7 @@ _PIECE = 1 << 20
 MAX_TENSORS, MAX_NAME = 500, 200
 MAX_HEADER_CHARACTERS = 40_000  # of tensors' names, and of metadata, as a page holds them
 MAX_REVISIONS = 100
+MAX_BRANCH_PARTS = 6  # between slashes that are not encoded: each is looked up
 TEXTS = (".json", ".md", ".toml", ".txt", ".csv", ".jsonl", ".yaml", ".yml")
 Shown = TypeVar("Shown")
 _PICTURES = {
@@ -39,21 +40,26 @@ def add_files(router: APIRouter, site: Site) -> None:
     @router.get("/datasets/{owner}/{name}/tree/{address:path}")
     def tree(request: Request, owner: str, name: str, address: str, after: str = "") -> Response:
         place = site.place(request, owner, name)
-        listed = file_list(site.shelf, place.repo_id, address, after) if place else None
+        listed = file_list(site.shelf, place.repo_id, home(place.repo_id), address, after) if place else None
         if place is None or listed is None:
             return site.missing(request)
-        return site.render(
-            request, "files.html", **site.heading(request, place), **listed, address=home(place.repo_id),
-            shown=(".safetensors", *TEXTS, *PICTURE_ENDINGS),
-        )  # fmt: skip
+        if isinstance(listed, Response):
+            return listed
+        shown = (".safetensors", *TEXTS, *PICTURE_ENDINGS)
+        return site.render(request, "files.html", **site.heading(request, place), **listed, shown=shown)
 
     @router.get("/datasets/{owner}/{name}/blob/{revision}/{path:path}")
     def blob(request: Request, owner: str, name: str, revision: str, path: str) -> Response:
         place, commit = _at(site, request, owner, name, revision)
         path = plain(path)
         file = _file(site, place, commit, path)
-        if place is None or commit is None or file is None:
+        if place is None or commit is None:
             return site.missing(request)
+        if file is None:
+            folder = path.strip("/")
+            is_folder = bool(site.shelf.files(place.repo_id, commit, folder=folder, limit=1))
+            where = f"{home(place.repo_id)}/tree/{commit}/{quote(folder)}"
+            return RedirectResponse(where) if is_folder else site.missing(request)
         header, problem, text = None, None, None
         if path.endswith(".safetensors"):
             try:
@@ -145,20 +151,23 @@ def _at(site: Site, request: Request, owner: str, name: str, revision: str) -> t
     return place, site.shelf.resolve(place.repo_id, plain(revision)) if place else None
 
 
-def file_list(shelf: Shelf, repo_id: str, address: str, after: str) -> dict[str, Any] | None:
-    """What a list of the files at ``revision/folder`` says, behind the path ``after``; ``None`` without such a folder.
+def file_list(shelf: Shelf, repo_id: str, home: str, address: str, after: str) -> dict[str, Any] | Response | None:
+    """What a list of the files at ``revision/folder`` says, behind the path ``after``, of a repository at ``home``.
 
-    Whoever shows it adds the repository's ``address`` and ``shown``, the endings of files with a page of their own.
+    Of a file it is the way to its page, and ``None`` where there is neither. Whoever shows the list adds ``shown``, the
+    endings of files with a page of their own.
     """
     commit, folder = _below(shelf, repo_id, address)
     if commit is None:
         return None
     files = shelf.files(repo_id, commit, folder=folder, limit=MAX_COUNTED + 1)
     if folder and not files:
-        return None
+        is_file = bool(shelf.some(repo_id, commit, [folder]))
+        return RedirectResponse(f"{home}/blob/{commit}/{quote(folder)}") if is_file else None
     later = shelf.files(repo_id, commit, folder=folder, after=after, limit=MAX_FILES + 1) if after else files
     return {
-        "revision": commit, "folder": folder, "files": later[:MAX_FILES], "count": len(files), "most": MAX_COUNTED,
+        "address": home, "revision": commit, "folder": folder, "files": later[:MAX_FILES],
+        "count": len(files), "most": MAX_COUNTED,
         "total_bytes": sum(file.size_bytes for file in files),
         "after": later[MAX_FILES - 1].path if len(later) > MAX_FILES else None,
     }  # fmt: skip
@@ -166,11 +175,12 @@ def file_list(shelf: Shelf, repo_id: str, address: str, after: str) -> dict[str,
 
 def _below(shelf: Shelf, repo_id: str, address: str) -> tuple[str | None, str]:
     """The commit and the folder of ``revision/folder``; a branch's slash is encoded as clients do it, or not."""
-    revision, _, folder = address.partition("/")
-    commit = shelf.resolve(repo_id, plain(revision))
-    if commit is not None:
-        return commit, plain(folder).strip("/")
-    return shelf.resolve(repo_id, plain(address).strip("/")), ""
+    parts = address.split("/")
+    for count in range(1, min(len(parts), MAX_BRANCH_PARTS) + 1):
+        commit = shelf.resolve(repo_id, plain("/".join(parts[:count])))
+        if commit is not None:
+            return commit, plain("/".join(parts[count:])).strip("/")
+    return None, ""
 
 
 def _file(site: Site, place: Place | None, commit: str | None, path: str) -> StoredFile | None:

@@ -23,10 +23,12 @@ def add_models(router: APIRouter, site: Site, shelf: Shelf) -> None:
 
     def page(request: Request, owner: str, name: str, address: str = "main", after: str = "") -> Response:
         place = place_of(request, owner, name)
-        listed = file_list(shelf, place.repo_id, address, after) if place else None
+        listed = file_list(shelf, place.repo_id, f"/{quote(place.repo_id)}", address, after) if place else None
         if place is None or listed is None:
             return site.nowhere(request)
-        return site.render(request, "model.html", place=place, **listed, address=f"/{quote(place.repo_id)}", shown=())
+        if isinstance(listed, Response):
+            return listed
+        return site.render(request, "model.html", place=place, **listed, shown=())
 
     def elsewhere(request: Request, owner: str, name: str, revision: str, path: str | None = None) -> Response:
         place = place_of(request, owner, name)

@@ -126,8 +126,10 @@ def _filter(home: str, revision: str, folder: str, tag: str, name: str, value: s
         path = _inside(folder, value)
         if path is None:
             return None
-        is_folder = path == "." or urlsplit(value).path.endswith("/")
-        return f"{home}/{'tree' if is_folder else 'blob'}/{revision}/{quote(path)}".removesuffix("/.")
+        parts = urlsplit(value)
+        is_folder = path == "." or parts.path.endswith("/")
+        page = f"{home}/{'tree' if is_folder else 'blob'}/{revision}/{quote(path)}".removesuffix("/.")
+        return f"{page}#{parts.fragment}" if parts.fragment else page
     if name == "class":
         return value if value in _CLASSES or _LANGUAGE.fullmatch(value) else None
     return value
