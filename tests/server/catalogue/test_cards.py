@@ -72,10 +72,14 @@ def test_pictures_come_from_the_repository_alone():
 
 
 def test_relative_links_lead_to_the_files_of_the_revision():
-    card = "[a](docs/more.md) [b](./x%20y.md?z#w) [c](docs/) [d](.) [e](/for/x) [f](https://e.org) [g](mailto:a@b.c)"
+    card = (
+        "[a](docs/more.md) [b](./x%20y.md?z#w) [c](docs/) [d](.) [e](/for/x) [f](https://e.org) [g](mailto:a@b.c) "
+        "[h](docs/more.md#part-é) [i](docs/#b)"
+    )
     assert re.findall(r'href="([^"]*)"', render_card_html(card, *PAGE)) == [
-        "/datasets/a/b/blob/rev/docs/more.md", "/datasets/a/b/blob/rev/x%20y.md", "/datasets/a/b/tree/rev/docs",
+        "/datasets/a/b/blob/rev/docs/more.md", "/datasets/a/b/blob/rev/x%20y.md#w", "/datasets/a/b/tree/rev/docs",
         "/datasets/a/b/tree/rev", "/for/x", "https://e.org", "mailto:a@b.c",
+        "/datasets/a/b/blob/rev/docs/more.md#part-%C3%A9", "/datasets/a/b/tree/rev/docs#b",
     ]  # fmt: skip
     for odd in ("java\tscript:x", "\x01javascript:x"):
         assert 'href="/datasets/a/b/blob/rev/' in render_card_html(f"[x](<{odd}>)", *PAGE)

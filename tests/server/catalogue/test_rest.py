@@ -7,6 +7,7 @@ import pyarrow.ipc
 import pytest
 from fastapi.testclient import TestClient
 
+from commentary_hub_server.routes.catalogue import _answers, _one
 from tests.server.catalogue.seeding import world
 
 BASE = "/api/commentaries"
@@ -72,6 +73,16 @@ def test_one_answers_with_manifest_evidence_files_lineage_and_revisions(client):
     ]
     parent = client.get(f"{BASE}/ada/digits-example-weights-0").json()
     assert parent["lineage"]["children"] == ["noether-lab/digits-example-weights-5"]
+
+
+def test_of_a_repository_the_first_files_are_listed_as_many_as_the_interface_says(client, monkeypatch):
+    path = f"{BASE}/ada/digits-example-weights-0"
+    files = client.get(path).json()["files"]
+    assert len(files) > 3
+    monkeypatch.setattr(_one, "MAX_FILES", 3)
+    assert client.get(path).json()["files"] == files[:3]
+    said = client.get("/openapi.json").json()["components"]["schemas"]["One"]["description"]
+    assert f"the first {_answers.MAX_FILES:,} ``files``" in said
 
 
 def test_rows_by_range_by_key_and_as_arrow_agree(client):

@@ -19,9 +19,11 @@ from commentary_hub_server.rules.catalogue import (
     Query,
     StoredFile,
     Viewer,
+    _reading,
     arrow_stream,
     difference,
     find_row,
+    read_commentary,
     read_header,
     rows_by_key,
     rows_by_range,
@@ -226,6 +228,16 @@ def test_of_many_shards_the_one_that_holds_the_tensor_is_read():
         _, header = tensor_file(shelf, Commentary("a/b", "1", manifest, None, "", stored))
         assert header.tensors[0].name == expected
         assert len({path for path in shelf.asked if path.endswith(".safetensors")}) == 1
+
+
+def test_of_the_plots_of_a_commentary_the_first_few_are_read(monkeypatch):
+    shelf, repo = world(2)[2], "ada/digits-example-weights-0"
+    plots = {f"plots/{at}.png": b"" for at in range(5)}
+    revision = shelf.commit(repo, {**shelf.commits[repo][-1][1], **plots}, "Plots")
+    monkeypatch.setattr(_reading, "_MAX_PLOTS", 3)
+    files = [file.path for file in read_commentary(shelf, repo, revision).files]
+    assert [path for path in files if path.startswith("plots/")] == sorted(plots)[:3]
+    assert {"commentary.json", "README.md", "commentary.safetensors"} <= set(files)
 
 
 def test_a_header_beyond_a_megabyte_is_not_parsed():

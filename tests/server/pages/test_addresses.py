@@ -1,10 +1,12 @@
 """Addresses that clients print, and those that people know from elsewhere, open in a browser."""
 
+import re
+
 import httpx2
 import pytest
 from huggingface_hub import CommitOperationAdd, HfApi
 
-from commentary_hub_server.rules.repositories import Change
+from commentary_hub_server.rules.repositories import Change, RepositoryShelf
 from tests.server.hub.running import running
 
 HTML = {"Accept": "text/html"}
@@ -48,11 +50,42 @@ def test_a_folder_and_a_branch_with_a_slash_are_listed(hub, base):
         ("tree/main", "3 files, "), ("tree/main/", "3 files, "), ("tree/main/copies", "2 files, "),
         ("tree/main/copies/", "in copies<"), ("tree/main/copies%2Fdeep", "in copies/deep<"),
         ("tree/dev%2Fx", "4 files, "), ("tree/dev/x", "4 files, "), ("tree/dev%2Fx/copies", "2 files, "),
+        ("tree/dev/x/copies", "in copies<"), ("tree/dev/x/copies/deep/", "in copies/deep<"),
+        ("tree/refs/heads/dev/x/copies", "2 files, "),
         ("tree/refs%2Fheads%2Fmain", "3 files, "),
     ):  # fmt: skip
         assert said in opened(hub, f"{base}/{end}").text, end
-    for end in ("tree/none", "tree/main/cop", "tree/main/a.txt", "commit/none", "raw/none/a.txt", "blob/none/a.txt"):
+    for end in (
+        "tree/none",
+        "tree/main/cop",
+        "tree/dev/x/cop",
+        "tree/dev/none/copies",
+        "commit/none",
+        "raw/none/a.txt",
+        "blob/none/a.txt",
+    ):
         assert opened(hub, f"{base}/{end}").status_code == 404, end
+
+
+def test_a_folder_asked_for_as_a_file_and_a_file_asked_for_as_a_folder_open(hub):
+    for end in ("blob/main/copies", "blob/main/copies/", "blob/dev%2Fx/copies"):
+        page = opened(hub, f"/datasets/ada/r1/{end}")
+        assert re.fullmatch("/datasets/ada/r1/tree/[0-9a-f]{40}/copies", page.url.path), end
+        assert "in copies<" in page.text
+    for end in ("tree/main/copies/b%20c.txt", "tree/dev/x/copies/b%20c.txt", "tree/main/copies/b%20c.txt/"):
+        page = opened(hub, f"/datasets/ada/r1/{end}")
+        assert re.fullmatch("/datasets/ada/r1/blob/[0-9a-f]{40}/copies/b c.txt", page.url.path), end
+        assert page.status_code == 200
+        assert opened(hub, f"/ada/r1/{end}").content == b"two\n"
+    assert opened(hub, "/datasets/ada/r1/blob/main/cop").status_code == 404
+
+
+@pytest.mark.parametrize("base", ["/datasets/ada/r1", "/ada/r1"])
+def test_of_an_address_few_beginnings_are_looked_up_as_a_branch(hub, base, monkeypatch):
+    looked, resolve = [], RepositoryShelf.resolve
+    monkeypatch.setattr(RepositoryShelf, "resolve", lambda self, *what: looked.append(what[1]) or resolve(self, *what))
+    assert opened(hub, f"{base}/tree/{'x/' * 500}").status_code == 404
+    assert looked == ["/".join("x" * count) for count in range(1, 7)]
 
 
 def test_raw_files_and_files_of_branches_with_a_slash_are_there(hub):

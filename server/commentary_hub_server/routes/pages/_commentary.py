@@ -16,12 +16,18 @@ from commentary_hub_server.routes.pages._findings import Findings, Weights, find
 from commentary_hub_server.routes.pages._site import Site
 from commentary_hub_server.routes.pages._snippets import endpoint_line, export_line, snippets
 from commentary_hub_server.routes.pages._templates import home
-from commentary_hub_server.rules.catalogue import Commentary, Entry, Place, read_commentary, render_card_html
+from commentary_hub_server.rules.catalogue import (
+    PICTURE_ENDINGS,
+    Commentary,
+    Entry,
+    Place,
+    read_commentary,
+    render_card_html,
+)
 
 MAX_PICTURES = 12
 MAX_STUDENTS, MAX_CONTROLS = 8, 16
 _MAX_CARD_BYTES = 1 << 20
-_PICTURES = (".png", ".jpg", ".jpeg", ".gif", ".webp")
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +147,7 @@ def _pictures(site: Site, found: Commentary) -> list[Picture]:
         captions = raw if isinstance(raw, dict) else {}
     except (FileNotFoundError, ValueError, RecursionError):
         captions = {}
-    paths = [file.path for file in found.files if file.path.startswith(folder) and file.path.endswith(_PICTURES)]
+    paths = [file.path for file in found.files if file.path.startswith(folder) and file.path.endswith(PICTURE_ENDINGS)]
     pictures = []
     for path in paths[:MAX_PICTURES]:
         name = path.removeprefix(folder)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from html import escape
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 from fastapi import APIRouter, Request
@@ -15,7 +15,7 @@ from commentary_hub.errors import TensorFileInvalid
 from commentary_hub_server.routes.hub import plain
 from commentary_hub_server.routes.pages._site import Site
 from commentary_hub_server.routes.pages._templates import home
-from commentary_hub_server.rules.catalogue import Place, Shelf, StoredFile, difference, read_header
+from commentary_hub_server.rules.catalogue import PICTURE_ENDINGS, Place, Shelf, StoredFile, difference, read_header
 
 MAX_FILES = 150
 MAX_COUNTED = 10_000
@@ -25,13 +25,13 @@ _PIECE = 1 << 20
 MAX_TENSORS, MAX_NAME = 500, 200
 MAX_HEADER_CHARACTERS = 40_000  # of tensors' names, and of metadata, as a page holds them
 MAX_REVISIONS = 100
+MAX_BRANCH_PARTS = 6  # between slashes that are not encoded: each is looked up
 TEXTS = (".json", ".md", ".toml", ".txt", ".csv", ".jsonl", ".yaml", ".yml")
 Shown = TypeVar("Shown")
 _PICTURES = {
     rb"\x89PNG\r\n\x1a\n": "image/png", rb"\xff\xd8\xff": "image/jpeg", rb"GIF8": "image/gif",
     rb"(?s)RIFF.{4}WEBP": "image/webp",
 }  # fmt: skip
-_PICTURE_NAMES = (".png", ".jpg", ".jpeg", ".gif", ".webp")
 
 
 def add_files(router: APIRouter, site: Site) -> None:
@@ -40,26 +40,26 @@ def add_files(router: APIRouter, site: Site) -> None:
     @router.get("/datasets/{owner}/{name}/tree/{address:path}")
     def tree(request: Request, owner: str, name: str, address: str, after: str = "") -> Response:
         place = site.place(request, owner, name)
-        commit, folder = below(site.shelf, place, address)
-        files = files_below(site.shelf, place, commit, folder)
-        if place is None or commit is None or (folder and not files):
+        listed = file_list(site.shelf, place.repo_id, home(place.repo_id), address, after) if place else None
+        if place is None or listed is None:
             return site.missing(request)
-        later = files_below(site.shelf, place, commit, folder, after=after, limit=MAX_FILES + 1) if after else files
-        return site.render(
-            request, "files.html", **site.heading(request, place), revision=commit, files=later[:MAX_FILES],
-            address=home(place.repo_id), folder=folder, count=len(files), most=MAX_COUNTED,
-            total_bytes=sum(file.size_bytes for file in files),
-            after=later[MAX_FILES - 1].path if len(later) > MAX_FILES else None,
-            shown=(".safetensors", *TEXTS, *_PICTURE_NAMES),
-        )  # fmt: skip
+        if isinstance(listed, Response):
+            return listed
+        shown = (".safetensors", *TEXTS, *PICTURE_ENDINGS)
+        return site.render(request, "files.html", **site.heading(request, place), **listed, shown=shown)
 
     @router.get("/datasets/{owner}/{name}/blob/{revision}/{path:path}")
     def blob(request: Request, owner: str, name: str, revision: str, path: str) -> Response:
         place, commit = _at(site, request, owner, name, revision)
         path = plain(path)
         file = _file(site, place, commit, path)
-        if place is None or commit is None or file is None:
+        if place is None or commit is None:
             return site.missing(request)
+        if file is None:
+            folder = path.strip("/")
+            is_folder = bool(site.shelf.files(place.repo_id, commit, folder=folder, limit=1))
+            where = f"{home(place.repo_id)}/tree/{commit}/{quote(folder)}"
+            return RedirectResponse(where) if is_folder else site.missing(request)
         header, problem, text = None, None, None
         if path.endswith(".safetensors"):
             try:
@@ -76,7 +76,7 @@ def add_files(router: APIRouter, site: Site) -> None:
             tensors=_fitting([(one.name[:MAX_NAME], one) for one in header.tensors] if header else [], MAX_TENSORS),
             metadata=_fitting([(f"{a[:MAX_NAME]}{b}", (a, b)) for a, b in header.metadata.items()] if header else []),
             max_name=MAX_NAME,
-            is_picture=path.lower().endswith(_PICTURE_NAMES),
+            is_picture=path.lower().endswith(PICTURE_ENDINGS),
         )  # fmt: skip
 
     @router.get("/datasets/{owner}/{name}/raw/{revision}/{path:path}")
@@ -151,24 +151,36 @@ def _at(site: Site, request: Request, owner: str, name: str, revision: str) -> t
     return place, site.shelf.resolve(place.repo_id, plain(revision)) if place else None
 
 
-def below(shelf: Shelf, place: Place | None, address: str) -> tuple[str | None, str]:
+def file_list(shelf: Shelf, repo_id: str, home: str, address: str, after: str) -> dict[str, Any] | Response | None:
+    """What a list of the files at ``revision/folder`` says, behind the path ``after``, of a repository at ``home``.
+
+    Of a file it is the way to its page, and ``None`` where there is neither. Whoever shows the list adds ``shown``, the
+    endings of files with a page of their own.
+    """
+    commit, folder = _below(shelf, repo_id, address)
+    if commit is None:
+        return None
+    files = shelf.files(repo_id, commit, folder=folder, limit=MAX_COUNTED + 1)
+    if folder and not files:
+        is_file = bool(shelf.some(repo_id, commit, [folder]))
+        return RedirectResponse(f"{home}/blob/{commit}/{quote(folder)}") if is_file else None
+    later = shelf.files(repo_id, commit, folder=folder, after=after, limit=MAX_FILES + 1) if after else files
+    return {
+        "address": home, "revision": commit, "folder": folder, "files": later[:MAX_FILES],
+        "count": len(files), "most": MAX_COUNTED,
+        "total_bytes": sum(file.size_bytes for file in files),
+        "after": later[MAX_FILES - 1].path if len(later) > MAX_FILES else None,
+    }  # fmt: skip
+
+
+def _below(shelf: Shelf, repo_id: str, address: str) -> tuple[str | None, str]:
     """The commit and the folder of ``revision/folder``; a branch's slash is encoded as clients do it, or not."""
-    if place is None:
-        return None, ""
-    revision, _, folder = address.partition("/")
-    commit = shelf.resolve(place.repo_id, plain(revision))
-    if commit is not None:
-        return commit, plain(folder).strip("/")
-    return shelf.resolve(place.repo_id, plain(address).strip("/")), ""
-
-
-def files_below(
-    shelf: Shelf, place: Place | None, commit: str | None, folder: str, *, after: str = "", limit: int = MAX_COUNTED + 1
-) -> list[StoredFile]:
-    """The first files in a folder and in those inside it, behind ``after``; none where there is no such folder."""
-    if place is None or commit is None:
-        return []
-    return shelf.files(place.repo_id, commit, limit=limit, folder=folder, after=after)
+    parts = address.split("/")
+    for count in range(1, min(len(parts), MAX_BRANCH_PARTS) + 1):
+        commit = shelf.resolve(repo_id, plain("/".join(parts[:count])))
+        if commit is not None:
+            return commit, plain("/".join(parts[count:])).strip("/")
+    return None, ""
 
 
 def _file(site: Site, place: Place | None, commit: str | None, path: str) -> StoredFile | None:

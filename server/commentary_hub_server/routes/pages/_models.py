@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import RedirectResponse, Response
 
 from commentary_hub_server.routes.hub import plain
-from commentary_hub_server.routes.pages._files import MAX_COUNTED, MAX_FILES, below, files_below
+from commentary_hub_server.routes.pages._files import file_list
 from commentary_hub_server.routes.pages._site import Site
 from commentary_hub_server.rules.catalogue import Place, Shelf
 
@@ -23,17 +23,12 @@ def add_models(router: APIRouter, site: Site, shelf: Shelf) -> None:
 
     def page(request: Request, owner: str, name: str, address: str = "main", after: str = "") -> Response:
         place = place_of(request, owner, name)
-        commit, folder = below(shelf, place, address)
-        files = files_below(shelf, place, commit, folder)
-        if place is None or commit is None or (folder and not files):
+        listed = file_list(shelf, place.repo_id, f"/{quote(place.repo_id)}", address, after) if place else None
+        if place is None or listed is None:
             return site.nowhere(request)
-        later = files_below(shelf, place, commit, folder, after=after, limit=MAX_FILES + 1) if after else files
-        return site.render(
-            request, "model.html", place=place, address=f"/{quote(place.repo_id)}", revision=commit, folder=folder,
-            files=later[:MAX_FILES], count=len(files), most=MAX_COUNTED, shown=(),
-            total_bytes=sum(file.size_bytes for file in files),
-            after=later[MAX_FILES - 1].path if len(later) > MAX_FILES else None,
-        )  # fmt: skip
+        if isinstance(listed, Response):
+            return listed
+        return site.render(request, "model.html", place=place, **listed, shown=())
 
     def elsewhere(request: Request, owner: str, name: str, revision: str, path: str | None = None) -> Response:
         place = place_of(request, owner, name)

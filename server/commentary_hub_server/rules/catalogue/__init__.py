@@ -1,6 +1,6 @@
 """The catalogue: what people find and see of commentaries. No web framework inside; every question names its viewer."""
 
-from commentary_hub_server.rules.catalogue._cards import render_card_html
+from commentary_hub_server.rules.catalogue._cards import PICTURE_ENDINGS, render_card_html
 from commentary_hub_server.rules.catalogue._difference import FileChange, difference
 from commentary_hub_server.rules.catalogue._entries import Entry, describe
 from commentary_hub_server.rules.catalogue._reading import Commentary, read_commentary, tensor_file
@@ -28,6 +28,7 @@ from commentary_hub_server.rules.catalogue._values import (
 )
 
 __all__ = [
+    "PICTURE_ENDINGS",
     "STRANGER",
     "Accounts",
     "BlendTable",

@@ -25,7 +25,7 @@ from commentary_hub.manifest import split_card
 from commentary_hub_server.rules.catalogue import _mathematics
 
 MAX_CARD_CHARACTERS = 60_000
-_PICTURES = (".png", ".jpg", ".jpeg", ".gif", ".webp")
+PICTURE_ENDINGS = (".png", ".jpg", ".jpeg", ".gif", ".webp")
 _TAGS = {
     "a", "blockquote", "br", "code", "dd", "del", "dl", "dt", "em", "h2", "h3", "h4", "h5", "h6", "hr", "img", "li",
     "ol", "p", "pre", "s", "strong", "sub", "sup", "table", "tbody", "td", "th", "thead", "tr", "ul", "span",
@@ -119,15 +119,17 @@ def _filter(home: str, revision: str, folder: str, tag: str, name: str, value: s
     if tag == "img" and name == "src":
         path = _inside(folder, value)
         # A picture elsewhere would tell its server who reads the card.
-        return f"{home}/picture/{revision}/{quote(path)}" if path and path.lower().endswith(_PICTURES) else None
+        return f"{home}/picture/{revision}/{quote(path)}" if path and path.lower().endswith(PICTURE_ENDINGS) else None
     if name == "href" and value.startswith("#"):
         return f"#{_IDS}{value[1:]}"
     if name == "href" and not _ELSEWHERE.match(value):
         path = _inside(folder, value)
         if path is None:
             return None
-        is_folder = path == "." or urlsplit(value).path.endswith("/")
-        return f"{home}/{'tree' if is_folder else 'blob'}/{revision}/{quote(path)}".removesuffix("/.")
+        parts = urlsplit(value)
+        is_folder = path == "." or parts.path.endswith("/")
+        page = f"{home}/{'tree' if is_folder else 'blob'}/{revision}/{quote(path)}".removesuffix("/.")
+        return f"{page}#{parts.fragment}" if parts.fragment else page
     if name == "class":
         return value if value in _CLASSES or _LANGUAGE.fullmatch(value) else None
     return value
