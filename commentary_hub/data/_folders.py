@@ -86,16 +86,20 @@ def _pictures(folder: Path) -> list[tuple[str, ...]]:
 
 
 def _splits(pictures: list[tuple[str, ...]]) -> dict[str, list[str]] | None:
-    """Split → patterns of its files, where all pictures lie in folders of classes; ``None`` for another layout."""
+    """Split → patterns of its files, where all pictures lie in folders of classes; ``None`` for another layout.
+
+    A pattern for each class, in the order of their names: so torchvision's ImageFolder orders them, and scores that are
+    told by position mean the same pictures ("cat/…" is behind "cat-big/…" among paths).
+    """
     depths = {len(parts) for parts in pictures}
     tops = {parts[0]: _split_of(parts[0]) for parts in pictures}
     if depths == {2} and None in tops.values():
-        return {"train": ["**"]}
+        return {"train": [f"{glob.escape(top)}/**" for top in sorted(tops)]}
     if depths != {3} or None in tops.values():
         return None
     files: dict[str, list[str]] = {}
-    for top, split in sorted(tops.items()):
-        files.setdefault(str(split), []).append(f"{glob.escape(top)}/**")
+    for top, inner in sorted({parts[:2] for parts in pictures}):
+        files.setdefault(str(tops[top]), []).append(f"{glob.escape(top)}/{glob.escape(inner)}/**")
     return files
 
 

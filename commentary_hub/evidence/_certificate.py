@@ -6,6 +6,7 @@ import base64
 import hashlib
 import os
 import platform
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,6 +25,7 @@ from commentary_hub.evidence._runs import Comparison
 from commentary_hub.evidence._statistics import interval
 from commentary_hub.manifest import BreakEven, Outcome, Verdict, judge
 
+_LONGEST = 4096  # characters of a text in a certificate
 OUTCOME_WORDS = {"helps": "helps", "no_difference": "makes no difference", "hurts": "hurts"}
 """How a sentence about the commentary goes on, by outcome."""
 
@@ -74,11 +76,7 @@ def summary_of(
     for student in compared.students:
         if plain not in compared.arms:
             continue
-        ours, theirs = compared.measurement(student, COMMENTARY), compared.measurement(student, plain)
-        parts.append(
-            f"New students {student} reach {100 * ours.accuracy_mean:.1f} % test accuracy with it after {steps} steps, "
-            f"{100 * theirs.accuracy_mean:.1f} % without ({plain})."
-        )
+        parts.append(_reached(compared, student, plain, steps))
     roles = {arm.name: arm.role for arm in arms}
     for word, wanted in (("No difference", "no_difference"), ("Worse", "hurts")):
         named = [f"{one.control} ({roles[one.control]}, {one.student})" for one in verdicts if one.outcome == wanted]
@@ -89,7 +87,19 @@ def summary_of(
     units = len(next(iter(compared.runs.values())))
     if units == 1:
         parts.append("One learning run and one split: the intervals cover student seeds only.")
-    return " ".join(parts)
+    return textwrap.shorten(" ".join(parts), _LONGEST, placeholder=" …")
+
+
+def _reached(compared: Comparison, student: str, plain: str, steps: int) -> str:
+    """The commentary's accuracy beside that of plain training, on the same examples and without the trusted ones."""
+    arms = [COMMENTARY, plain, *(["none"] if plain != "none" and "none" in compared.arms else [])]
+    reached = [f"{100 * compared.measurement(student, arm).accuracy_mean:.1f} %" for arm in arms]
+    without = "without" if plain == "none" else "on the same examples without"
+    also = f", {reached[2]} without the trusted ones either (none)" if len(reached) > 2 else ""
+    return (
+        f"New students {student} reach {reached[0]} test accuracy with it after {steps} steps, {reached[1]} {without} "
+        f"({plain}){also}."
+    )
 
 
 def detection(trials: Sequence[Trial]) -> dict[str, float]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from commentary_hub.errors import InputError
 from commentary_hub.learning._problem import State
@@ -36,9 +38,40 @@ def check_same_run(checkpoint: Checkpoint, identity: dict[str, Any]) -> None:
         if other != value:
             raise InputError(
                 f"the checkpoint is of a run with {name} = {other}, this one has {value}: "
-                "resume with the settings and data it began with",
+                "resume with the settings and data it began with, or remove the checkpoint to begin anew",
                 setting=name,
             )
+
+
+def describe_values(modules: Sequence[nn.Module]) -> list[str]:
+    """32 hex digits over the tensors of each module."""
+    return [_digest(module.state_dict()) for module in modules]
+
+
+def check_same_start(checkpoint: Checkpoint, modules: Sequence[nn.Module]) -> list[str]:
+    """What the run began from; raises `InputError` where ``modules`` hold neither that nor what the checkpoint holds.
+
+    The latter is what a run that was interrupted leaves behind in the same process.
+    """
+    began: list[str] = checkpoint.facts["initial"]
+    for at, (first, now) in enumerate(zip(began, describe_values(modules), strict=True)):
+        prefix = f"commentary{at}."
+        kept = {name.removeprefix(prefix): t for name, t in checkpoint.tensors.items() if name.startswith(prefix)}
+        if now not in {first, _digest(kept)}:
+            raise InputError(
+                f"the checkpoint is of a run with other values in the beginning of commentary {at}: build it as it was "
+                "built then, or remove the checkpoint to begin anew"
+            )
+    return began
+
+
+def _digest(tensors: Mapping[str, Tensor]) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"\0{name}\0".encode())
+        if not is_lazy(tensor):
+            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def pack_module(name: str, module: nn.Module) -> dict[str, Tensor]:

@@ -18,6 +18,8 @@ from commentary_hub.learning._checkpoint import (
     Checkpoint,
     Sink,
     check_same_run,
+    check_same_start,
+    describe_values,
     pack_module,
     pack_optimiser,
     unpack_module,
@@ -256,6 +258,11 @@ class _FewShotRun:
         }
         return as_json(facts)
 
+    @cached_property
+    def initial(self) -> list[str]:
+        """Digests of the commentaries' first values; first looked at before the first step."""
+        return describe_values(self.commentaries)
+
     def checkpoint(self) -> Checkpoint:
         """What it takes to go on from here."""
         tensors, facts = pack_optimiser(self.optimiser)
@@ -269,6 +276,7 @@ class _FewShotRun:
             tensors=tensors,
             facts={
                 "run": self.identity,
+                "initial": self.initial,
                 "optimiser": facts,
                 "history": [dict(line) for line in self.history],
                 "seconds": self.seconds,
@@ -280,6 +288,7 @@ class _FewShotRun:
     def restore(self, checkpoint: Checkpoint) -> None:
         """Take the place of the run that wrote the checkpoint; raises `InputError` where it was another run."""
         check_same_run(checkpoint, self.identity)
+        self.initial = check_same_start(checkpoint, self.commentaries)
         for at, one in enumerate(self.commentaries):
             unpack_module(f"commentary{at}", one, checkpoint.tensors)
         for name, parameter in self.initialisation.items():

@@ -17,6 +17,8 @@ from commentary_hub.learning._averages import Averages
 from commentary_hub.learning._checkpoint import (
     Checkpoint,
     check_same_run,
+    check_same_start,
+    describe_values,
     pack_module,
     pack_optimiser,
     pack_student,
@@ -220,6 +222,11 @@ class Run:
         }
         return as_json(facts)
 
+    @cached_property
+    def initial(self) -> list[str]:
+        """Digests of the commentaries' first values; first looked at before the first step."""
+        return describe_values(self.commentaries)
+
     def checkpoint(self) -> Checkpoint:
         """What it takes to go on from here."""
         tensors, facts = pack_optimiser(self.optimiser)
@@ -236,6 +243,7 @@ class Run:
             tensors=tensors,
             facts={
                 "run": self.identity,
+                "initial": self.initial,
                 "optimiser": facts,
                 "history": [dict(line) for line in self.history],
                 "seconds": self.seconds,
@@ -246,6 +254,7 @@ class Run:
     def restore(self, checkpoint: Checkpoint) -> None:
         """Take the place of the run that wrote the checkpoint; raises `InputError` where it was another run."""
         check_same_run(checkpoint, self.identity)
+        self.initial = check_same_start(checkpoint, self.commentaries)
         for at, one in enumerate(self.commentaries):
             unpack_module(f"commentary{at}", one, checkpoint.tensors)
         self.history = [dict(line) for line in checkpoint.facts["history"]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,8 @@ _MAX_SIZE = 2 << 20  # characters with all aliases written out: a second to read
 _A_VALUE = 24  # characters more for each value, which takes time and memory however short it is
 _LONGEST_NUMBER = 1000  # characters: reading one takes the square of them
 _OF_NUMBERS = frozenset("+-.:_0123456789")
+_OF_HEXADECIMAL = _OF_NUMBERS | frozenset("xabcdefABCDEF")
+_LONG_NUMBERS = 10_000  # of more than 15 characters: those whose hashes are equal take a mapping the square of them
 _NUMBERS = frozenset({"tag:yaml.org,2002:int", "tag:yaml.org,2002:float"})
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -55,7 +58,7 @@ class _Part:
 
 def _check_events(block: str) -> None:
     """Refuse what expands or nests without bound, before anything is built of it."""
-    opened, named = [_Part()], dict[str, _Part]()
+    opened, named, long_numbers = [_Part()], dict[str, _Part](), 0
     for event in yaml.parse(block, Loader=_LOADER):
         if isinstance(event, yaml.CollectionStartEvent):
             opened.append(_Part(_A_VALUE, 0, event.anchor))
@@ -68,6 +71,9 @@ def _check_events(block: str) -> None:
             number = event.tag in _NUMBERS or set(event.value) <= _OF_NUMBERS
             if number and len(event.value) > _LONGEST_NUMBER:
                 raise ManifestInvalid(f"the card's YAML block has a number of more than {_LONGEST_NUMBER:,} characters")
+            long_numbers += len(event.value) > 15 and set(event.value) <= _OF_HEXADECIMAL
+            if long_numbers > _LONG_NUMBERS:
+                raise ManifestInvalid(f"the card's YAML block has more than {_LONG_NUMBERS:,} long numbers: shorten it")
         elif isinstance(event, yaml.AliasEvent):
             found = named.get(event.anchor or "")
             if found is None:
@@ -113,6 +119,8 @@ def split_card(text: str) -> tuple[dict[str, Any], str]:
     block = "\n".join(lines[1:end])
     if len(block) > _MAX_BLOCK:
         raise ManifestInvalid(f"the card's YAML block has more than {_MAX_BLOCK:,} characters: move text below it")
+    if re.search(r"^%TAG", block, re.MULTILINE):  # the parser compares each with all before it
+        raise ManifestInvalid("the card's YAML block has %TAG directives, which no card needs: take them out")
     try:
         _check_events(block)
         metadata = yaml.load(block, Loader=_LOADER)  # noqa: S506 - a safe loader, in C where there is one

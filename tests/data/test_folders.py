@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from datasets import Dataset
 from PIL import Image
+from torchvision.datasets import ImageFolder
 
 from commentary_hub.data import content_key, open_examples
 from commentary_hub.errors import InputError
@@ -117,3 +118,14 @@ def test_a_picture_beside_the_splits_shows_the_dataset_to_people(folder):
     del keys[next(key for key, name in keys.items() if name == "pictures")]
     parts = [open_examples(place, split=split) for split in ("train", "validation")]
     assert classes_by_key(parts[0]) | classes_by_key(parts[1]) == keys
+
+
+@pytest.mark.parametrize("above", ["", "train/"])
+def test_pictures_stand_in_the_order_of_torchvisions_folders(folder, above):
+    names = ["cat/b.png", "cat/a.png", "cat-big/c.png", "cat big/d.png", "Dog/e.png"]
+    place, _ = folder(*(above + name for name in names))
+    there = ImageFolder(place / above)
+    own = open_examples(place)
+    assert own.classes == tuple(there.classes)
+    assert own.targets.tolist() == there.targets
+    assert np.array_equal(own.keys, open_examples(there).keys)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from commentary_hub.commentaries import WeightNetwork, cross_entropy
+from commentary_hub.commentaries import ExampleWeights, WeightNetwork, cross_entropy
 from commentary_hub.errors import InputError
 from commentary_hub.learning import (
     SGD,
@@ -90,6 +90,23 @@ def test_another_run_is_not_resumed():
     }.items():  # fmt: skip
         with pytest.raises(InputError, match="the checkpoint is of a run with"):
             run(resume=kept[-1], outer_steps=2, **{name: value})
+
+
+def test_a_run_that_began_with_other_values_is_not_resumed():
+    data, kept = blobs(), []
+    begun = lambda value: ExampleWeights(
+        rows=len(data.train), initial=torch.full((len(data.train), 1), value), neutral=0.5
+    )
+    first = begun(0.5)
+    whole = run(sink=lambda c: kept.append(copy.deepcopy(c)), sink_every=1, outer_steps=4, data=data, commentary=first)
+    with pytest.raises(InputError, match="other values in the beginning of commentary 0"):
+        run(resume=kept[0], outer_steps=4, data=data, commentary=begun(0.25))
+    assert same(numbers(run(resume=kept[0], outer_steps=4, data=data, commentary=begun(0.5))), numbers(whole))
+    left = begun(0.0)  # as an interrupted run in this process leaves it
+    left.load_state_dict({name: kept[1].tensors[f"commentary0.{name}"] for name in left.state_dict()})
+    again = run(resume=kept[1], sink=kept.append, outer_steps=4, data=data, commentary=left)
+    assert same(numbers(again), numbers(whole))
+    assert kept[-1].facts["initial"] == kept[0].facts["initial"]
 
 
 def scaled(tensor, seed, factor=2.0):

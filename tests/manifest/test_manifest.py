@@ -120,7 +120,9 @@ DEEP = "\n".join(["a0: &a0 [x]", *(f"a{n}: &a{n} [*a{n - 1}]" for n in range(1, 
      f"a: &x {'x' * 100_000}\nb: [{','.join(['*x'] * 30)}]", f"a: [{'[],' * 300_000}]", f"a: [{'x,' * 500_000}]",
      f"a: 1{':1' * 400_000}", f'a: !!int "1 {":1" * 300_000}"', f'a: !!int "1{":٣" * 200_000}"',
      f'a: !<tag:yaml.org,2002:float> " 1{":1" * 300_000}"', f"a: !!float '1{':1' * 300}.5'", "a: !!timestamp x",
-     "a: !!bool x"],
+     "a: !!bool x", "".join(f"%TAG !t{n}! tag:x,2000:\n" for n in range(40_000)) + "--- {}",
+     "a: !!set\n" + "\n".join(f"  ? {n * (2**61 - 1)}" for n in range(8, 28_000)),
+     "\n".join(f"{n * (2**61 - 1):#x}: 1" for n in range(1, 28_000))],
 )  # fmt: skip
 def test_a_card_with_hostile_yaml_is_refused_at_once(block):
     began = time.perf_counter()
