@@ -103,6 +103,11 @@ class Binding(WithRows):
             commentaries, self._tables, reduction=reduction, steps=steps, criterion=criterion, seed=seed
         )
 
+    def __repr__(self) -> str:
+        """Which kinds are bound to how many examples, and how these met the table; no tensors."""
+        kinds = ", ".join(commentary.kind for commentary in self.commentaries)
+        return f"Binding({kinds} on {len(self):,} examples, {self.counts})"
+
     @property
     def commentaries(self) -> tuple[Commentary, ...]:
         """The commentaries in the order in which they act."""

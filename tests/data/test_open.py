@@ -165,6 +165,7 @@ def test_digits_are_keyed_as_the_rows_of_scikit_learn():
     assert np.array_equal(digits.keys, content_keys(rows.data[:20]))
     assert torch.equal(digits.inputs[5].flatten(), torch.tensor(rows.data[5] / 16, dtype=torch.float32))
     assert digits.classes == tuple("0123456789")
+    assert repr(digits) == "Examples('sklearn:digits': 20 of float32 [1, 8, 8], 10 classes, form 'numeric')"
 
 
 def test_text_is_keyed_whole_and_seen_as_tokens():

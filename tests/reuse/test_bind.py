@@ -48,6 +48,14 @@ def test_weights_follow_their_examples_through_every_container(tmp_path):
         assert torch.allclose(binding.weights(), expected.float(), atol=1e-6)
 
 
+def test_what_is_printed_is_one_line_and_no_tensors(tmp_path):
+    commentary, folder = stored(tmp_path / "a"), str(tmp_path / "a")
+    assert repr(commentary) == f"StoredCommentary('rows', 'example_weights', 200 rows, {folder!r})"
+    counts = "Counts(found=50, missing=0, other_target=0, leaked=0)"
+    binding = bind(commentary, TensorDataset(X[:50], Y[:50]))
+    assert repr(binding) == f"Binding(example_weights on 50 examples, {counts})"
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_three_changed_lines_give_the_weighted_loss(tmp_path, workers):
     train_set = bind(stored(tmp_path / "a"), TensorDataset(X, Y))
