@@ -229,6 +229,13 @@ def test_what_cannot_be_opened_is_refused(dataset, error, message):
         open_examples(dataset)
 
 
+def test_what_a_tokeniser_made_is_to_be_bound_before():
+    tokens = Dataset.from_dict({"input_ids": [[5, 6]], "attention_mask": [[1, 1]], "label": [0]})
+    with pytest.raises(InputError, match="bind the dataset before it is tokenised"):
+        open_examples(tokens)
+    assert open_examples(tokens, inputs="input_ids").inputs.tolist() == [[5, 6]]
+
+
 @pytest.mark.parametrize("size", [32, (0, 0), (4,), (4, 4.5), "44"])
 def test_a_size_is_two_whole_numbers(size):
     with pytest.raises(InputError, match="two whole numbers"):
