@@ -74,7 +74,7 @@ class Binding(WithRows):
     first commentary's table. Batches carry dataset *positions*, so that several tables can be looked up at once: each
     commentary sees its own rows, in the fixed order of stages (weights, masks, blends). Progress i/T counts calls of
     `loss` in training mode; T are the steps the first commentary that knows was learned over. Past T the value of
-    progress 1 holds, which is logged once.
+    progress 1 holds, which is logged once where it matters.
 
     Weights are divided by their mean over the examples found, so that the mean weight in this training is 1 and the
     learning rate keeps its meaning.
