@@ -47,6 +47,11 @@ class StoredCommentary:
     statistics: dict[str, Tensor]
     evidence: Evidence | None
 
+    def __repr__(self) -> str:
+        """What it is and where it lies; no tensors and no manifest, which would fill the screen."""
+        rows = "no rows" if self.rows is None else f"{len(self.rows.keys):,} rows"
+        return f"StoredCommentary({self.manifest.name!r}, {self.manifest.kind!r}, {rows}, {str(self.folder)!r})"
+
     @property
     def tensor_digest(self) -> str:
         """The digest that evidence is bound to."""

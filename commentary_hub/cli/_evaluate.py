@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from commentary_hub import hub
+from commentary_hub import hub, manifest
 from commentary_hub.cli._options import AsJson, Device
 from commentary_hub.errors import EvidenceError, UsageError
 
@@ -28,7 +28,10 @@ RecipeFile = Annotated[
 Out = Annotated[
     Path | None,
     typer.Option(
-        "--out", "-o", help="Write the artefact with its evidence here (default: in place).", show_default=False
+        "--out",
+        "-o",
+        help="For a commentary from a hub: the folder to write it to, with its evidence (a folder gets it in place).",
+        show_default=False,
     ),
 ]
 
@@ -142,6 +145,7 @@ def _writable(reference: str, out: Path | None) -> Path:
         if out is not None:
             raise UsageError(f"{reference} is a folder, its evidence is written in place: leave out --out")
         return Path(reference)
+    manifest.Reference.parse(reference)  # raises `ReferenceSyntaxError` for what can be on no hub
     if out is None:
         raise UsageError(f"{reference} comes from the hub: say with --out where the artefact with its evidence goes")
     return hub.pull(reference, out)

@@ -100,7 +100,12 @@ def export(
     threshold: Annotated[float, typer.Option(min=0, max=1, help="The share of examples that must be known.")] = 0.99,
     as_json: AsJson = False,
 ) -> None:
-    """Write the weights of a commentary as a table for other tools."""
+    """Write the weights of a commentary as a table for other tools.
+
+    Each row of the commentary's table has its weights as they are stored, between 0 and 1, under its key and target;
+    with --dataset each example has its weight divided by the mean over the examples found, so that their mean is 1,
+    under its position in the dataset, with the row that it has in the commentary's table (-1 for none).
+    """
     from commentary_hub import interchange
 
     if dataset is None:

@@ -125,6 +125,11 @@ def _input_columns(features: Mapping[str, Any]) -> tuple[str, ...]:
     if len(arrays) == 1:
         return (arrays[0],)
     numbers = tuple(name for name, feature in features.items() if _kind(feature) == "number")
+    if "input_ids" in arrays:
+        raise InputError(
+            f"no column looks like an example among {_listed(features)}, which a tokeniser made: bind the dataset "
+            "before it is tokenised, then train on binding.dataset.map(…) under that binding"
+        )
     if arrays or not numbers:
         raise InputError(f"no column looks like an example among {_listed(features)}: name it (inputs=)")
     return numbers

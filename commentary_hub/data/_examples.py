@@ -34,6 +34,8 @@ class Examples:
     >>> examples = Examples.of(torch.zeros(3, 2), torch.tensor([0, 1, 1]), keys=np.zeros((3, 16), np.uint8))
     >>> len(examples), examples.duplicates, len(examples.subset([0, 2]))
     (3, 2, 2)
+    >>> examples
+    Examples('unnamed': 3 of float32 [2], no class names, form 'numeric')
     """
 
     inputs: Tensor
@@ -104,6 +106,12 @@ class Examples:
             keys=np.concatenate([part.keys for part in parts]),
             target_digests=np.concatenate([part.target_digests for part in parts]),
         )
+
+    def __repr__(self) -> str:
+        """How many examples of what; no tensors, which would fill the screen."""
+        classes = "no class names" if self.classes is None else f"{len(self.classes)} classes"
+        shape, dtype = list(self.inputs.shape[1:]), str(self.inputs.dtype).removeprefix("torch.")
+        return f"Examples({self.identity.id!r}: {len(self):,} of {dtype} {shape}, {classes}, form {self.form!r})"
 
     def __len__(self) -> int:
         return len(self.inputs)

@@ -16,6 +16,8 @@ from commentary_hub.errors import InputError
 from commentary_hub.interchange._scores import Scores, Values, column
 
 _CARTOGRAPHY = {"confidence": True, "correctness": True, "variability": True, "threshold_closeness": True}
+_QUALITIES = ("label_score", "label_quality")
+"""How Datalab and CleanLearning call what they say of a label."""
 _INDICES = ("", "Unnamed: 0", "__index_level_0__", "index")
 """How a table's columns are called that pandas made of its index."""
 _LABELS = frozenset({"label", "labels", "targets", "y"})
@@ -28,16 +30,17 @@ def read_scores(tool: str, path: str | Path, *, measure: str | None = None) -> S
     ============  ==============================================  ======================================================
     tool          file                                            measures (the first is the default)
     ============  ==============================================  ======================================================
-    cleanlab      ``Datalab.save``'s folder or its issues.csv,    ``label_score``, any other ``*_score``: shares in
-                  or ``get_issues()`` as CSV or parquet, sorted   [0, 1], high is good
-                  and filtered only with its index
+    cleanlab      ``Datalab.save``'s folder or its issues.csv,    ``label_score`` (``find_label_issues``:
+                  ``get_issues()`` or ``find_label_issues()`` as  ``label_quality``), any other ``*_score``: shares in
+                  CSV or parquet, sorted and filtered only with   [0, 1], high is good
+                  its index
     cartography   ``td_metrics.jsonl``                            ``confidence`` [0, 1], ``correctness``,
                                                                   ``variability``, ``threshold_closeness``: high is
                                                                   kept; ``forgetfulness``: low is kept
     aum           ``aum_values.csv``                              ``aum``, a margin: high is good
     trak          ``scores/<experiment>.mmap`` (or any ``.npy``)  ``mean`` over the targets of [train, targets], or
                                                                   the number of a target: high helps these targets
-    npz           a NumPy archive                                 the only array of numbers with one axis that is no
+    npz           a NumPy archive, or a ``.npy`` of one axis      the only array of numbers with one axis that is no
                                                                   ``labels``, else name it; what high means is open
     ============  ==============================================  ======================================================
 
@@ -61,13 +64,15 @@ def read_scores(tool: str, path: str | Path, *, measure: str | None = None) -> S
 def _cleanlab(path: Path, measure: str | None) -> Scores:
     file = path / "issues.csv" if path.is_dir() else path
     table = _table(file)
-    name = measure or "label_score"
-    if name not in table and measure is None:
+    name = measure or next((each for each in _QUALITIES if each in table), None)
+    if name is None:
         others = ", ".join(each for each in table if each.endswith("_score"))
-        advice = f"choose another of {others} (measure=)" if others else "give the issues that cleanlab's Datalab found"
-        raise InputError(f"{file} has no 'label_score', so nobody looked for label issues: {advice}")
+        advice = f"choose another of {others} (measure=)" if others else "give the issues that cleanlab found"
+        raise InputError(f"{file} has no 'label_score' or 'label_quality', so nobody looked for label issues: {advice}")
     values, places = _by_index(file, table, column(file, table, name))
-    return Scores("cleanlab", name, file, values, places, useful=True, unit=name.endswith("_score"))
+    return Scores(
+        "cleanlab", name, file, values, places, useful=True, unit=name in _QUALITIES or name.endswith("_score")
+    )
 
 
 def _by_index(path: Path, table: Mapping[str, Any], values: Values) -> tuple[Values, Sequence[Any]]:
@@ -115,11 +120,7 @@ def _trak(path: Path, measure: str | None) -> Scores:
 
 
 def _npz(path: Path, measure: str | None) -> Scores:
-    archive = np.load(path, allow_pickle=False)
-    if not isinstance(archive, np.lib.npyio.NpzFile):
-        raise InputError(f"{path} is not a NumPy archive (.npz): give one, or use the reader 'trak' for .npy")
-    with archive:
-        arrays = {name: archive[name] for name in archive.files}
+    arrays = _arrays(path)
     numbers = [name for name, array in arrays.items() if array.ndim == 1 and array.dtype.kind in "iuf"]
     candidates = [name for name in numbers if name not in _LABELS | _PLACES]
     if measure is None and len(candidates) != 1:
@@ -136,6 +137,20 @@ def _npz(path: Path, measure: str | None) -> Scores:
     return Scores("npz", name, path, values, range(len(values)), useful=None, unit=False)
 
 
+def _arrays(path: Path) -> dict[str, Any]:
+    """The arrays of a NumPy archive, or the one of a ``.npy`` file under the file's name."""
+    loaded = np.load(path, allow_pickle=False)
+    if isinstance(loaded, np.lib.npyio.NpzFile):
+        with loaded:
+            return {name: loaded[name] for name in loaded.files}
+    if loaded.ndim != 1:
+        raise InputError(
+            f"{path} holds an array of shape {list(loaded.shape)}, expected one number for each example: give such an "
+            "array, or use the reader 'trak' for scores [train, targets]"
+        )
+    return {path.stem: loaded}
+
+
 def _table(path: Path) -> Mapping[str, Any]:
     """A CSV, JSON lines or parquet file as columns of Python values; "" is the index of a pandas table."""
     suffix = path.suffix.lower()
@@ -145,6 +160,8 @@ def _table(path: Path) -> Mapping[str, Any]:
         table = pyarrow.json.read_json(path)
     elif suffix == ".parquet":
         table = pyarrow.parquet.read_table(path)
+    elif suffix in {".npy", ".npz"}:
+        raise InputError(f"{path} is no .csv, .jsonl or .parquet file: use the reader 'npz' for arrays", path=path)
     else:
         raise InputError(f"{path} is no .csv, .jsonl or .parquet file: export the scores as one of these", path=path)
     return {name: table[name].to_pylist() for name in table.column_names} | _noted_index(table)

@@ -12,7 +12,17 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from commentary_hub.commentaries import Batch, Commentary, Criterion, Reduction, Stage, commented_loss
+from commentary_hub.commentaries import (
+    AttentionMask,
+    Batch,
+    Commentary,
+    Criterion,
+    LabelBlend,
+    MixtureWeights,
+    Reduction,
+    Stage,
+    commented_loss,
+)
 from commentary_hub.errors import InputError
 
 _log = logging.getLogger("commentary_hub.reuse")
@@ -37,7 +47,7 @@ class Application:
     learning rate keeps its meaning.
 
     Progress is i/T: i counts the calls of `loss` in training mode, T are the ``steps`` that the commentary was learned
-    over. Past T the value of progress 1 holds, which is logged once.
+    over. Past T the value of progress 1 holds, which is logged once where a commentary follows progress at all.
     """
 
     def __init__(
@@ -105,9 +115,10 @@ class Application:
             return 0.0
         if step > self.steps and not self._held:
             self._held = True
-            _log.warning(
-                "training goes past the %d steps the commentary was learned over: its last value holds", self.steps
-            )
+            if any(_follows_progress(commentary) for commentary in self.commentaries):
+                _log.warning(
+                    "training goes past the %d steps the commentary was learned over: its last value holds", self.steps
+                )
         return min(step / self.steps, 1.0)
 
     def weights_of(self, number: int, rows: Tensor, progress: float) -> Tensor | None:
@@ -143,6 +154,14 @@ class Application:
         moved = copy.deepcopy(commentary).to(device)
         self.commentaries = (*self.commentaries[:number], moved, *self.commentaries[number + 1 :])
         return moved
+
+
+def _follows_progress(commentary: Commentary) -> bool:
+    """Whether what it says may change over training, as every kind may that does not say otherwise."""
+    if isinstance(commentary, (AttentionMask, LabelBlend, MixtureWeights)):
+        return False
+    config = commentary.config()
+    return bool(config.get("stages") != 1 and config.get("progress", True))
 
 
 def is_training(student: Callable[[Tensor], Any]) -> bool:

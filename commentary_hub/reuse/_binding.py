@@ -74,7 +74,7 @@ class Binding(WithRows):
     first commentary's table. Batches carry dataset *positions*, so that several tables can be looked up at once: each
     commentary sees its own rows, in the fixed order of stages (weights, masks, blends). Progress i/T counts calls of
     `loss` in training mode; T are the steps the first commentary that knows was learned over. Past T the value of
-    progress 1 holds, which is logged once.
+    progress 1 holds, which is logged once where it matters.
 
     Weights are divided by their mean over the examples found, so that the mean weight in this training is 1 and the
     learning rate keeps its meaning.
@@ -102,6 +102,11 @@ class Binding(WithRows):
         self.application = Application(
             commentaries, self._tables, reduction=reduction, steps=steps, criterion=criterion, seed=seed
         )
+
+    def __repr__(self) -> str:
+        """Which kinds are bound to how many examples, and how these met the table; no tensors."""
+        kinds = ", ".join(commentary.kind for commentary in self.commentaries)
+        return f"Binding({kinds} on {len(self):,} examples, {self.counts})"
 
     @property
     def commentaries(self) -> tuple[Commentary, ...]:

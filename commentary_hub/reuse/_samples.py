@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import default_collate
 
 from commentary_hub.data import ROW
+from commentary_hub.errors import InputError
 
 Collate = Callable[[list[Any]], Any]
 
@@ -27,8 +28,16 @@ def carrying(sample: Any, row: Any) -> Any:
 
 
 def parted(sample: Any) -> tuple[Any, Any]:
-    """The sample as it was, and its row; undoes `carrying` (a list comes back as a tuple)."""
+    """The sample as it was, and its row; undoes `carrying` (a list comes back as a tuple).
+
+    Raises `InputError` for a dictionary without one.
+    """
     if isinstance(sample, Mapping):
+        if ROW not in sample:
+            raise InputError(
+                f"a sample has {', '.join(map(str, sample))}, but no {ROW}: let the loader read the binding, or a "
+                "dataset made from binding.dataset"
+            )
         rest = {name: value for name, value in sample.items() if name != ROW}
         return _of_its_kind(sample, rest), sample[ROW]
     rest = sample[:-1]

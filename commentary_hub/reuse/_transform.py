@@ -40,7 +40,12 @@ class CommentaryTransform(v2.Transform):  # type: ignore[misc]  # torchvision sh
 
     @torch.no_grad()
     def forward(self, *batch: Tensor) -> tuple[Tensor, Tensor]:
-        """Apply the commentaries to one batch."""
+        """Apply the commentaries to one batch; raises `InputError` for one without rows."""
+        if len(batch) != 3:  # inputs, targets and rows
+            raise InputError(
+                f"a batch has {len(batch)} parts, expected (inputs, targets, rows): let the loader read the binding, "
+                "whose batches carry rows, and not the dataset that was bound"
+            )
         inputs, targets, rows = batch
         check_labels(targets, self.classes)
         seed = int(torch.randint(2**31, ()))
@@ -68,8 +73,8 @@ class CommentaryCollate:
         batch = self._collate([sample for sample, _ in pairs])
         if not isinstance(batch, (tuple, list)) or len(batch) != 2:
             raise InputError(
-                f"collating gave a {type(batch).__name__}, expected (inputs, targets): give a function that makes "
-                "these two of your samples (collate=)"
+                f"collating gave a {type(batch).__name__}, expected (inputs, targets): let the loader read the "
+                "binding, whose samples carry rows, and give a function that makes these two of yours (collate=)"
             )
         inputs, targets = batch
         changed: tuple[Tensor, Tensor] = self.transform(inputs, targets, torch.as_tensor([row for _, row in pairs]))

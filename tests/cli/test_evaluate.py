@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from commentary_hub import artefact, hub, recipes
 from commentary_hub.cli._main import build_app
-from commentary_hub.errors import EvidenceError, RecipeError, UsageError
+from commentary_hub.errors import EvidenceError, RecipeError, ReferenceSyntaxError, UsageError
 from commentary_hub.evidence import _compare
 from commentary_hub.manifest import EVIDENCE_NAME, Evidence
 
@@ -139,6 +139,12 @@ def test_what_comes_from_a_hub_needs_a_folder_for_the_evidence(folder, tmp_path)
         run("evaluate", "ada/tiny")
     with pytest.raises(UsageError, match="leave out --out"):
         run("verify", folder, "--out", tmp_path / "x")
+
+
+@pytest.mark.parametrize("command", ["evaluate", "verify"])
+def test_what_is_neither_a_folder_nor_a_name_on_a_hub_is_no_reference(command):
+    with pytest.raises(ReferenceSyntaxError, match="'nothere' is not a reference"):
+        run(command, "nothere")
 
 
 def test_verify_runs_the_evaluation_again_and_attaches_a_record(evaluated, monkeypatch):

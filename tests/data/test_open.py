@@ -165,6 +165,7 @@ def test_digits_are_keyed_as_the_rows_of_scikit_learn():
     assert np.array_equal(digits.keys, content_keys(rows.data[:20]))
     assert torch.equal(digits.inputs[5].flatten(), torch.tensor(rows.data[5] / 16, dtype=torch.float32))
     assert digits.classes == tuple("0123456789")
+    assert repr(digits) == "Examples('sklearn:digits': 20 of float32 [1, 8, 8], 10 classes, form 'numeric')"
 
 
 def test_text_is_keyed_whole_and_seen_as_tokens():
@@ -226,6 +227,13 @@ def test_corrected_labels_change_target_digests_alone():
 def test_what_cannot_be_opened_is_refused(dataset, error, message):
     with pytest.raises(error, match=message):
         open_examples(dataset)
+
+
+def test_what_a_tokeniser_made_is_to_be_bound_before():
+    tokens = Dataset.from_dict({"input_ids": [[5, 6]], "attention_mask": [[1, 1]], "label": [0]})
+    with pytest.raises(InputError, match="bind the dataset before it is tokenised"):
+        open_examples(tokens)
+    assert open_examples(tokens, inputs="input_ids").inputs.tolist() == [[5, 6]]
 
 
 @pytest.mark.parametrize("size", [32, (0, 0), (4,), (4, 4.5), "44"])

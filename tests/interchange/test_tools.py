@@ -43,6 +43,22 @@ def test_what_cleanlab_wrote(tmp_path, capsys):
         read_scores("cleanlab", tmp_path / "lab", measure="outlier_score")
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_the_label_issues_of_cleanlearning_and_its_qualities_alone_are_scores(tmp_path):
+    from cleanlab.classification import CleanLearning
+
+    issues = CleanLearning(LogisticRegression(max_iter=200), cv_n_folds=3).find_label_issues(X, Y % 3)
+    quality = issues["label_quality"].to_numpy()
+    issues.to_csv(tmp_path / "issues.csv")
+    np.save(tmp_path / "quality.npy", quality)
+    scores = read_scores("cleanlab", tmp_path / "issues.csv")
+    assert (scores.measure, scores.useful, scores.unit) == ("label_quality", True, True)
+    import_scores(tmp_path / "a", scores, dataset(), name="from-cleanlab")
+    check(tmp_path / "a", np.clip(quality, 1e-4, 1 - 1e-4))
+    alone = read_scores("npz", tmp_path / "quality.npy")
+    assert (alone.measure, alone.values.tolist()) == ("quality", quality.tolist())
+
+
 def test_what_aum_wrote(tmp_path):
     lines = [line.split(",") for line in (WRITTEN / "aum_values.csv").read_text().splitlines()[1:]]
     margins = np.empty(SIZE)
@@ -183,6 +199,7 @@ def test_files_that_do_not_fit_are_refused_with_one_sentence(tmp_path):
     (tmp_path / "doubled.csv").write_text("sample_id,aum,aum\n0,1.0,2.0\n")
     np.save(tmp_path / "pickled.npy", np.array([object()]), allow_pickle=True)
     np.save(tmp_path / "flat.npy", np.zeros(4))
+    np.save(tmp_path / "square.npy", np.zeros((4, 4)))
     (tmp_path / "broken.npz").write_bytes(b"PK no archive")
     for tool, name, sentence in [
         ("aum", "full.csv", "one line for each example"),
@@ -192,15 +209,16 @@ def test_files_that_do_not_fit_are_refused_with_one_sentence(tmp_path):
         ("aum", "empty.csv", "no file of aum"),
         ("aum", "doubled.csv", "no file of aum"),
         ("aum", "missing.csv", "does not exist"),
-        ("aum", "flat.npy", "no .csv"),
+        ("aum", "flat.npy", "no .csv, .jsonl or .parquet file: use the reader 'npz'"),
         ("cartography", "nan.csv", "confidence"),
         ("cleanlab", "nan.csv", "label issues"),
-        ("cleanlab", "other.csv", "label issues: give the issues that cleanlab's Datalab found"),
+        ("cleanlab", "other.csv", "label issues: give the issues that cleanlab found"),
         ("npz", "none.npz", "holds no scores"),
         ("trak", "pickled.npy", "no file of trak"),
+        ("npz", "pickled.npy", "no file of npz"),
         ("trak", "flat.npy", r"\[train, targets\]"),
         ("npz", "broken.npz", "no file of npz"),
-        ("npz", "flat.npy", "not a NumPy archive"),
+        ("npz", "square.npy", r"shape \[4, 4\], expected one number for each example"),
         ("pickle", "flat.npy", "choose one of"),
     ]:
         with pytest.raises((InputError, ShapeError), match=sentence):

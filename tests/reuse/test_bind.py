@@ -21,6 +21,7 @@ from commentary_hub.errors import BindingError, ClassesDiffer, ConflictingRows, 
 from commentary_hub.manifest import DatasetBinding, Iterations, KeyScheme
 from commentary_hub.reuse import at_inference, bind, bind_stream, match_rows
 from commentary_hub.reuse._any_dataset import rows_attached
+from commentary_hub.reuse._application import Application
 from tests.reuse.bound import LOGITS, WEIGHTS, N, X, Y, stored, table_dataset
 
 
@@ -46,6 +47,14 @@ def test_weights_follow_their_examples_through_every_container(tmp_path):
         assert (binding.counts.found, binding.counts.missing) == (len(dataset), 0)
         expected = WEIGHTS[places] / WEIGHTS[places].double().mean()
         assert torch.allclose(binding.weights(), expected.float(), atol=1e-6)
+
+
+def test_what_is_printed_is_one_line_and_no_tensors(tmp_path):
+    commentary, folder = stored(tmp_path / "a"), str(tmp_path / "a")
+    assert repr(commentary) == f"StoredCommentary('rows', 'example_weights', 200 rows, {folder!r})"
+    counts = "Counts(found=50, missing=0, other_target=0, leaked=0)"
+    binding = bind(commentary, TensorDataset(X[:50], Y[:50]))
+    assert repr(binding) == f"Binding(example_weights on 50 examples, {counts})"
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -176,6 +185,16 @@ def test_past_the_recorded_steps_the_last_stage_holds_and_is_logged_once(tmp_pat
     assert losses[1:] == pytest.approx([losses[1]] * 5)
     assert losses[0] != losses[1]
     assert caplog.text.count("last value holds") == 1
+
+
+def test_past_the_recorded_steps_nothing_is_said_of_what_does_not_change_with_them(tmp_path, caplog):
+    table = stored(tmp_path / "a", iterations=Iterations(steps=2, batch_size=4))
+    assert bind(table, TensorDataset(X, Y)).progress_at(3) == 1
+    for progress, warnings in [(False, 0), (True, 1)]:
+        judge = WeightNetwork("mlp", settings={"inputs": 5, "hidden": [4]}, progress=progress)
+        judged = Application([judge], [None], reduction="mean", steps=2, criterion=cross_entropy, seed=0)
+        assert judged.progress_at(3) == 1
+        assert caplog.text.count("last value holds") == warnings
 
 
 def test_views_for_data_tools(tmp_path):

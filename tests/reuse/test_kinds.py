@@ -192,6 +192,16 @@ def test_a_transform_and_a_collate_function_give_the_bindings_loss(tmp_path):
     assert torch.allclose(functional.cross_entropy(model(inputs), soft), expected, atol=1e-6)
 
 
+def test_a_loader_over_the_dataset_that_was_bound_is_told_to_read_the_binding(tmp_path):
+    binding = bind(table(tmp_path / "table"), DATA)
+    dictionaries = [{"x": x, "label": y} for x, y in zip(X[:4], Y, strict=False)]
+    with pytest.raises(InputError, match=r"a batch has 2 parts.* let the loader read the binding"):
+        binding.transform(3)(X, Y)
+    for source in (DATA, dictionaries):
+        with pytest.raises(InputError, match="let the loader read the binding"):
+            next(iter(DataLoader(source, batch_size=4, collate_fn=binding.collate(3))))
+
+
 def test_labels_beyond_the_classes_a_kind_knows_are_refused_before_training(tmp_path):
     names = Features({"x": datasets.Array3D((1, 8, 8), "float32"), "label": datasets.ClassLabel(num_classes=4)})
     four = Dataset.from_dict({"x": X.tolist(), "label": Y.tolist()}, features=names)
