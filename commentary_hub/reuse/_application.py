@@ -160,7 +160,10 @@ def _follows_progress(commentary: Commentary) -> bool:
     """Whether what it says may change over training, as every kind may that does not say otherwise."""
     if isinstance(commentary, (AttentionMask, LabelBlend, MixtureWeights)):
         return False
-    config = commentary.config()
+    try:
+        config = commentary.config()
+    except (InputError, NotImplementedError):  # a module of the caller's own, which has no settings to name
+        return True
     return bool(config.get("stages") != 1 and config.get("progress", True))
 
 
