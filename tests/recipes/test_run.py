@@ -95,9 +95,13 @@ def tensors(folder):
 
 def kill(recipe, folder, *, when, how=signal.SIGKILL):
     """Start, and kill as soon as ``when`` holds; returns what it said."""
-    process = subprocess.Popen(
-        command(recipe, folder, "--every", "1"), env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it for all
+    try:
+        process = subprocess.Popen(
+            command(recipe, folder, "--every", "1"), env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+    finally:
+        signal.signal(signal.SIGINT, before)
     until = time.monotonic() + 120
     while process.poll() is None and not when() and time.monotonic() < until:
         time.sleep(0.002)
