@@ -6,15 +6,16 @@ that is from the margins of a model of the clean examples; betty's neumann onlin
 (``--with-boat``: in an environment of its own, made on first use, because it pins an old numpy); cleanlab out of fold.
 Learning rates, batch sizes and outer steps of ours and betty's were chosen on a split of their own (seed 100), from the
 same values; of outer steps the fewest after which more of them add less than a point.
-That model is of the kind that the weights are for, or for CBR also a small MLP (64 units): weights may be learned with
-one student for another. Controls, which learn no weights through training: none, clean labels known, the 5,000 clean
-examples alone; and from the very models that the warm starts have: the start alone, and cleanlab's filter.
+The model of the clean examples is of the kind that the weights are for, or for CBR also a small MLP (64 units): weights
+may be learned with one student for another. Controls, which learn no weights through training: none, clean labels
+known, the 5,000 clean examples alone; and from the very models that the warm starts have: the start alone, and
+cleanlab's filter.
 Measured: AUROC and F1 (weight above one half, or kept) of finding the clean labels, the process's seconds for the
 weights, and the test accuracy (10,000) of a fresh model of the same kind on the weighted training set, the same budget
 for all. Below each table: who is the quickest to come within a point of the best.
 
-Run: ``python benchmarks/hypercleaning.py --data FOLDER [--quick] [--with-boat] [--device cuda] [--json FILE]``; FOLDER
-holds MNIST as parquet files (or is a Hub id, the default).
+Run: ``python benchmarks/hypercleaning.py --data FOLDER [--quick] [--with-boat [SOLVER …]] [--device cuda]
+[--json FILE]``; FOLDER holds MNIST as parquet files (or is a Hub id, the default).
 """
 
 import argparse
