@@ -171,6 +171,7 @@ def _never(*args, **options):
             "arm 'none' and selection cannot be compared",
         ),
         ({"seeds": 1}, EvidenceError, "at least 2 seeds"),
+        ({"points": 0}, EvidenceError, "points is 0: each run is measured at least once"),
         ({"seeds": [3, 3]}, EvidenceError, "all different"),
         ({"seeds": [0, TUNING_SEED]}, EvidenceError, "the higher ones are for tuning"),
         ({"steps": 0}, EvidenceError, "steps and batch_size"),

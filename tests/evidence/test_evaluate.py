@@ -55,6 +55,9 @@ def test_a_commentary_that_knows_the_mistakes_helps(good):
     assert evidence.detection["oracle_auroc"] == 1.0
     assert evidence.summary.startswith("The commentary helps")
     assert "student seeds only" in evidence.summary
+    means = {line.control: f"{100 * line.accuracy_mean:.1f} %" for line in evidence.measurements}
+    said = f"{means['equal_data']} on the same examples without (equal_data), {means['none']} without the trusted ones"
+    assert said in evidence.summary
     assert evidence.protocol.splits == evidence.protocol.learning_runs == 1
     assert evidence.break_even.learning_seconds == 5
     assert evidence.break_even.reuses > 0

@@ -263,3 +263,5 @@ def test_cleanlab_finds_mistakes_that_can_be_seen(tmp_path):
     assert float(found.quality[wrong].mean()) < float(found.quality[~wrong].mean()) - 0.4
     again = cleanlab_filter(MLP, noisy, one.trusted, one.selection, **options)
     assert torch.equal(again.keep, found.keep)
+    with pytest.raises(EvidenceError, match="all training labels are the same"):
+        cleanlab_filter(MLP, noisy.with_targets(torch.ones_like(noisy.targets)), None, one.selection, **options)
